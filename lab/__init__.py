@@ -1,0 +1,1 @@
+"""Flightline: a continuous test lab for the Xen hypervisor."""

@@ -1,0 +1,123 @@
+"""Recipes: which hosts a job needs and which steps it runs, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
+
+from lab.errors import LabBug, NotFoundError
+from lab.flights.status import StepStatus
+
+BROKEN: Final = StepStatus.BROKEN
+FAIL: Final = StepStatus.FAIL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """A host a recipe asks for. Roles with the same `equivalent` name get hosts with the same `equiv-` flag."""
+
+    name: str
+    requirement: str = ""
+    equivalent: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One step of a recipe.
+
+    `testid` is the step's stable name across flights; `role` the host it works on (None: the job's first);
+    `iffail` what a failure of the product means here; `always` runs it even after a failure; `setup` marks a step
+    that prepares the host: it reads declared inputs only and is skipped on a host that is reused.
+    """
+
+    step: str
+    testid: str
+    role: str | None = None
+    iffail: StepStatus = FAIL
+    always: bool = False
+    setup: bool = False
+    args: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """An ordered list of steps on hosts in certain roles."""
+
+    name: str
+    roles: tuple[Role, ...]
+    lines: tuple[Line, ...]
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a recipe that cannot be: a testid twice, or a role that is not declared."""
+        testids = [line.testid for line in self.lines]
+        if doubled := {testid for testid in testids if testids.count(testid) > 1}:
+            raise LabBug(f"recipe {self.name}: testid {', '.join(sorted(doubled))} is there twice")
+        roles = {role.name for role in self.roles}
+        if unknown := {line.role for line in self.lines if line.role} - roles:
+            raise LabBug(f"recipe {self.name}: role {', '.join(sorted(unknown))} is not declared")
+
+
+def run(
+    step: str,
+    testid: str | None = None,
+    *,
+    role: str | None = None,
+    iffail: StepStatus = FAIL,
+    always: bool = False,
+    setup: bool = False,
+    **args: str,
+) -> Line:
+    """A recipe line; the testid is the step's own name unless given."""
+    return Line(
+        step=step, testid=testid or step, role=role, iffail=iffail, always=always, setup=setup, args=MappingProxyType(args)
+    )
+
+
+def on_each(roles: Iterable[Role], line: Line) -> tuple[Line, ...]:
+    """The line once for every role; with more than one role the testid gets `/role`, as in OSSTest."""
+    several = tuple(roles)
+    if len(several) == 1:
+        return (replace(line, role=several[0].name),)
+    return tuple(replace(line, role=role.name, testid=f"{line.testid}/{role.name}") for role in several)
+
+
+def test_frame(roles: tuple[Role, ...], body: Iterable[Line]) -> tuple[Line, ...]:
+    """The frame every test job has (OSSTest's sg-run-job): boot Xen, look for leaks, keep the logs whatever happens."""
+    return (
+        run("build-check", iffail=StepStatus.BLOCKED),
+        *on_each(roles, run("xen-install", iffail=BROKEN, setup=True)),
+        *on_each(roles, run("host-boot", setup=True)),
+        *on_each(roles, run("xen-boot")),
+        *on_each(roles, run("host-ping")),
+        *on_each(roles, run("leak-check", "leak-check/basis", mode="basis")),
+        *body,
+        *on_each(roles, run("leak-check", "leak-check/check", mode="check")),
+        *on_each(roles, run("logs-capture", iffail=BROKEN, always=True)),
+    )
+
+
+_RECIPES: dict[str, Recipe] = {}
+
+
+def register(recipe: Recipe) -> Recipe:
+    """Put a recipe into the table; the same name twice is a mistake."""
+    if recipe.name in _RECIPES:
+        raise LabBug(f"recipe {recipe.name} is registered twice")
+    _RECIPES[recipe.name] = recipe
+    return recipe
+
+
+def all_recipes() -> Mapping[str, Recipe]:
+    """Every recipe by name (bootstrap has loaded lab.flights.recipes)."""
+    return MappingProxyType(_RECIPES)
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of this name, or `NotFoundError` with the names there are."""
+    try:
+        return _RECIPES[name]
+    except KeyError:
+        raise NotFoundError(f"unknown recipe {name!r}", hint=f"there are: {', '.join(sorted(_RECIPES))}") from None

@@ -1,0 +1,26 @@
+"""When a host that one job has set up serves the next one as it is.
+
+As in OSSTest: only within one flight, only after a job that passed, and only when every input of the set-up is the
+same. The inputs are declared here; the set-up steps get runvars that refuse to read anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from lab.flights.runvars import Runvars
+
+HOST_INPUTS: Final = ("arch", "dom0_image", "dom0_mem", "guest_image", "xen_boot_append")
+"""Runvars that decide how a host is set up (the guest image, because dom0 gets it on its read-only media)."""
+
+
+def readable_inputs(role: str) -> frozenset[str]:
+    """What the set-up steps of `role` may read."""
+    return frozenset(HOST_INPUTS) | {f"{role}_{name}" for name in HOST_INPUTS}
+
+
+def setup_key(role: str, runvars: Runvars) -> str:
+    """Name the set-up that `role` needs; equal keys mean interchangeable hosts (16 hex digits)."""
+    values = [f"{name}={runvars.for_role(role, name)}" for name in HOST_INPUTS]
+    return hashlib.sha256("\0".join(values).encode()).hexdigest()[:16]

@@ -1,0 +1,108 @@
+"""Reading and writing runvars: named strings, checked where they enter and where they are used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from lab.errors import ConfigError, LabBug, NotFoundError
+
+NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+MAX_LENGTH: Final = 4096
+"""Longest value, in characters."""
+
+DECLARED: Final[Mapping[str, str]] = {
+    "arch": "architecture of dom0, e.g. amd64",
+    "dom0_image": "image manifest dom0 boots from; `<role>_dom0_image` overrides it for one host",
+    "dom0_mem": "dom0's memory in MiB",
+    "xen_boot_append": "further Xen command line arguments, separated by blanks",
+    "guest_image": "image manifest of the guest",
+    "guest_kind": "pv | pvh | hvm",
+    "guest_memory": "the guest's memory in MiB",
+    "guest_vcpus": "the guest's virtual CPUs",
+    "disk_format": "raw | qcow2 | vhd",
+    "disk_size": "size of the guest's disk in MiB",
+    "all_hostflags": "further host requirement for every role, e.g. name == \"emu0\"",
+    "fault": "break something on purpose, to prove that a test can fail (see testcases/README.md)",
+}
+"""Every runvar a submitter may set, and what it means."""
+
+_PER_ROLE: Final = frozenset({"dom0_image", "dom0_mem", "xen_boot_append", "hostflags"})
+
+
+def check_runvar(name: str, value: str, roles: Iterable[str]) -> None:
+    """Raise `ConfigError` unless a submitter may set `name` to `value` on a job with these roles."""
+    known = set(DECLARED) | {f"{role}_{name}" for role in roles for name in _PER_ROLE}
+    if name not in known:
+        raise NotFoundError(f"unknown runvar {name!r}", hint=f"known here: {', '.join(sorted(known))}")
+    if len(value) > MAX_LENGTH or not value.isprintable():
+        raise ConfigError(
+            f"runvar {name}: its value is not printable text of at most {MAX_LENGTH} characters",
+            hint="remove control characters and newlines",
+        )
+
+
+class Runvars:
+    """The runvars of a running job.
+
+    With `readable`, reading any other name raises `LabBug`: the steps that set a host up may depend on declared
+    inputs only, else a host reused for another job might not be what that job asked for.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, str],
+        *,
+        on_set: Callable[[str, str], None] = lambda _name, _value: None,
+        readable: frozenset[str] | None = None,
+    ) -> None:
+        self._values = dict(values)
+        self._on_set = on_set
+        self._readable = readable
+
+    def restricted(self, readable: frozenset[str]) -> Runvars:
+        """The same runvars (a copy), but only `readable` may be read."""
+        return Runvars(self._values, on_set=self.set, readable=readable)
+
+    def get(self, name: str, default: str = "") -> str:
+        """The value of `name`, or `default`."""
+        if self._readable is not None and name not in self._readable:
+            raise LabBug(
+                f"a host set-up step reads the runvar {name!r}, which is not among its declared inputs",
+                hint="declare it in lab/flights/reuse.py, so that hosts set up otherwise are not reused",
+            )
+        return self._values.get(name, default)
+
+    def require(self, name: str) -> str:
+        """The value of `name`; `ConfigError` when the job has none."""
+        value = self.get(name)
+        if not value:
+            raise ConfigError(f"the job has no runvar {name!r}", hint="set it when submitting the flight")
+        return value
+
+    def integer(self, name: str, default: int, *, low: int, high: int) -> int:
+        """The value of `name` as a number in [low, high]; `ConfigError` when it is not one."""
+        text = self.get(name, str(default))
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+            raise ConfigError(f"runvar {name}={text!r}: not a number from {low} to {high}")
+        return int(text)
+
+    def choice(self, name: str, allowed: Iterable[str]) -> str:
+        """The value of `name`, one of `allowed`; `ConfigError` otherwise."""
+        value, options = self.require(name), list(allowed)
+        if value not in options:
+            raise ConfigError(f"runvar {name}={value!r}: not one of {', '.join(options)}")
+        return value
+
+    def for_role(self, role: str, name: str, default: str = "") -> str:
+        """`<role>_<name>` if set, else `<name>`."""
+        return self.get(f"{role}_{name}") or self.get(name, default)
+
+    def set(self, name: str, value: object) -> None:
+        """Record an output of a step (synth)."""
+        if not NAME.fullmatch(name):
+            raise LabBug(f"{name!r} is not the name of a runvar")
+        text = str(value)[:MAX_LENGTH]
+        self._values[name] = text
+        self._on_set(name, text)

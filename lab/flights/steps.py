@@ -1,0 +1,119 @@
+"""Steps: how a test case declares itself and what it may see while it runs."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType, ModuleType
+from typing import Protocol
+
+from lab.errors import LabBug, NotFoundError
+from lab.flights.runvars import Runvars
+from lab.hosts.protocols import BootTarget, Guard, HostAccess
+
+
+class SkipStep(Exception):  # noqa: N818 - not an error
+    """Raised by a step that has nothing to do here; the reason is shown."""
+
+
+class StepContext(Protocol):
+    """A step's whole world: its job's runvars, the hosts in their roles, a log, and a place for evidence."""
+
+    @property
+    def job(self) -> str:
+        """`flight.job`."""
+
+    @property
+    def role(self) -> str:
+        """The role this step works on."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All roles of the job."""
+
+    @property
+    def args(self) -> Mapping[str, str]:
+        """The recipe line's own arguments."""
+
+    @property
+    def runvars(self) -> Runvars:
+        """The job's runvars; `set` records an output."""
+
+    @property
+    def guard(self) -> Guard:
+        """Raises when waiting has become pointless; give it to every wait of your own."""
+
+    def host(self, role: str | None = None) -> HostAccess:
+        """The host in `role` (default: this step's)."""
+
+    def boot_target(self) -> BootTarget:
+        """What this step's host is to boot, from the job's runvars; `ConfigError` if an image is missing."""
+
+    def guest_files(self, image: str) -> GuestFiles:
+        """Where dom0 finds a guest image."""
+
+    def log(self, text: str) -> None:
+        """Add a line to the step's log (untrusted text is welcome)."""
+
+    def save(self, name: str, data: bytes) -> None:
+        """Keep a file beside the step's log, for people (`name`: letters, digits, dots and dashes)."""
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, with the guard watching."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestFiles:
+    """Paths in dom0 of a guest image's kernel and initramfs."""
+
+    kernel: str
+    ramdisk: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A test case: its name, its function, and the limit of one run in seconds."""
+
+    name: str
+    function: Callable[[StepContext], None]
+    timeout_s: float
+
+
+_STEPS: dict[str, Step] = {}
+
+
+def step(name: str, *, timeout_s: float) -> Callable[[Callable[[StepContext], None]], Callable[[StepContext], None]]:
+    """Declare a function as the step `name`; the same name twice is a mistake.
+
+    The function returns when the step passed. It raises `StepFailure` when the product did wrong and `SkipStep` when
+    there is nothing to do; any other exception means that the lab is broken.
+    """
+
+    def declare(function: Callable[[StepContext], None]) -> Callable[[StepContext], None]:
+        if name in _STEPS:
+            raise LabBug(f"step {name} is declared twice")
+        _STEPS[name] = Step(name=name, function=function, timeout_s=timeout_s)
+        return function
+
+    return declare
+
+
+def load_all(package: ModuleType) -> None:
+    """Import every module of `package`, so that their steps or recipes are declared."""
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+
+
+def all_steps() -> Mapping[str, Step]:
+    """Every declared step by name."""
+    return MappingProxyType(_STEPS)
+
+
+def find_step(name: str) -> Step:
+    """The step of this name, or `NotFoundError`."""
+    try:
+        return _STEPS[name]
+    except KeyError:
+        raise NotFoundError(f"unknown step {name!r}", hint=f"there are: {', '.join(sorted(_STEPS))}") from None

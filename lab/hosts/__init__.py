@@ -1,0 +1,1 @@
+"""Hosts: what they are, who may use them, how they are planned and driven."""

@@ -1,0 +1,177 @@
+"""What a host is and what a job may ask of it."""
+
+from __future__ import annotations
+
+import ast
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+
+from lab.errors import ConfigError
+
+PropertyValue = str | int | float | bool
+
+
+class HostState(enum.Enum):
+    """Machine-owned: what the lab is doing with the host right now."""
+
+    FREE = "free"
+    LEASED = "leased"
+    CLEANING = "cleaning"
+
+
+class Health(enum.Enum):
+    """Owned by people and health checks: whether the host may be used at all."""
+
+    GOOD = "good"
+    SUSPECT = "suspect"
+    BURN_IN = "burn-in"
+    QUARANTINED = "quarantined"
+    MAINTENANCE = "maintenance"
+    RETIRED = "retired"
+
+
+USABLE_HEALTH = frozenset({Health.GOOD, Health.SUSPECT})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A machine that can be leased: its name, what it offers, and how it stands.
+
+    `setup_key` says what is booted on it since its last power-on (see `lab.flights.reuse`), `setup_flight` for which
+    flight; both are None when it must be set up anew.
+    """
+
+    name: str
+    arch: str
+    flags: frozenset[str] = frozenset()
+    properties: Mapping[str, PropertyValue] = field(default_factory=lambda: MappingProxyType({}))
+    state: HostState = HostState.FREE
+    health: Health = Health.GOOD
+    health_reason: str = ""
+    setup_key: str | None = None
+    setup_flight: int | None = None
+
+    def usable(self) -> bool:
+        """True when a job may be placed here once it is free."""
+        return self.health in USABLE_HEALTH
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """A host held by one holder from `since` until `until`, under a fencing token that only ever grows."""
+
+    host: str
+    holder: str
+    token: int
+    since: datetime
+    until: datetime
+
+
+_COMPARISONS: Mapping[type[ast.cmpop], str] = {
+    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
+}
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A boolean expression over a host's flags and properties, e.g. `arch == "x86_64" and hvm and not slow`.
+
+    A bare name is true when the host has that flag. `name OP literal` compares a property (`arch` and `name` are
+    always there; a missing property makes the comparison false). Only `and`, `or`, `not`, comparisons and
+    parentheses are allowed: the text comes from submitters and is never evaluated as Python.
+    """
+
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what is not in the language, with a `ConfigError` that quotes the part."""
+        _check(self._tree(), self.text)
+
+    def _tree(self) -> ast.expr:
+        if not self.text.strip():
+            return ast.Constant(value=True)
+        try:
+            return ast.parse(self.text, mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise _bad(self.text, "it is not an expression") from error
+
+    def matches(self, host: Host) -> bool:
+        """True when `host` offers everything asked for."""
+        return _evaluate(self._tree(), host)
+
+    def missing(self, host: Host) -> tuple[str, ...]:
+        """The parts of the top-level conjunction that `host` does not meet, as text; empty when it matches."""
+        tree = self._tree()
+        parts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
+        return tuple(ast.unparse(part) for part in parts if not _evaluate(part, host))
+
+
+def _bad(text: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"host requirement {text!r}: {why}",
+        hint='use flags and comparisons joined by and/or/not, e.g. arch == "x86_64" and hvm',
+    )
+
+
+def _check(node: ast.expr, text: str) -> None:
+    match node:
+        case ast.BoolOp(values=values):
+            for value in values:
+                _check(value, text)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            _check(operand, text)
+        case ast.Name() | ast.Constant(value=bool()):
+            pass
+        case ast.Compare(left=ast.Name(), ops=[op], comparators=[ast.Constant(value=value)]) if (
+            type(op) in _COMPARISONS and isinstance(value, str | int | float | bool)
+        ):
+            pass
+        case _:
+            raise _bad(text, f"{ast.unparse(node)!r} is not allowed")
+
+
+def _evaluate(node: ast.expr, host: Host) -> bool:
+    match node:
+        case ast.BoolOp(op=ast.And(), values=values):
+            return all(_evaluate(value, host) for value in values)
+        case ast.BoolOp(values=values):
+            return any(_evaluate(value, host) for value in values)
+        case ast.UnaryOp(operand=operand):
+            return not _evaluate(operand, host)
+        case ast.Name(id=name):
+            return name in host.flags or name.replace("_", "-") in host.flags
+        case ast.Constant(value=value):
+            return bool(value)
+        case ast.Compare(left=ast.Name(id=name), ops=[op], comparators=[ast.Constant(value=wanted)]):
+            return _compare(_property(host, name), _COMPARISONS[type(op)], wanted)
+        case _:
+            raise _bad(ast.unparse(node), "unexpected")
+
+
+def _property(host: Host, name: str) -> PropertyValue | None:
+    match name:
+        case "arch":
+            return host.arch
+        case "name":
+            return host.name
+        case _:
+            return host.properties.get(name)
+
+
+def _compare(have: PropertyValue | None, operator: str, wanted: object) -> bool:
+    if have is None:
+        return False
+    if operator == "==":
+        return have == wanted
+    if operator == "!=":
+        return have != wanted
+    if isinstance(have, str) and isinstance(wanted, str):
+        left, right = 0, (have > wanted) - (have < wanted)
+    elif isinstance(have, int | float) and isinstance(wanted, int | float):
+        left, right = 0, (have > wanted) - (have < wanted)
+    else:
+        return False
+    return {"<": right < left, "<=": right <= left, ">": right > left, ">=": right >= left}[operator]
