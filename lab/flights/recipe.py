@@ -72,7 +72,13 @@ def run(
 ) -> Line:
     """A recipe line; the testid is the step's own name unless given."""
     return Line(
-        step=step, testid=testid or step, role=role, iffail=iffail, always=always, setup=setup, args=MappingProxyType(args)
+        step=step,
+        testid=testid or step,
+        role=role,
+        iffail=iffail,
+        always=always,
+        setup=setup,
+        args=MappingProxyType(args),
     )
 
 

@@ -23,7 +23,7 @@ DECLARED: Final[Mapping[str, str]] = {
     "guest_vcpus": "the guest's virtual CPUs",
     "disk_format": "raw | qcow2 | vhd",
     "disk_size": "size of the guest's disk in MiB",
-    "all_hostflags": "further host requirement for every role, e.g. name == \"emu0\"",
+    "all_hostflags": 'further host requirement for every role, e.g. name == "emu0"',
     "fault": "break something on purpose, to prove that a test can fail (see testcases/README.md)",
 }
 """Every runvar a submitter may set, and what it means."""

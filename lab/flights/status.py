@@ -99,7 +99,15 @@ def advance(current: JobStatus, to: JobStatus) -> JobStatus:
 
 _SEVERITY: Final = (
     # no outcome yet is worse than any outcome, so that an unfinished flight is never called a pass
-    _J.PASS, _J.STARVED, _J.BLOCKED, _J.FAIL, _J.BROKEN, _J.ABORTED, _J.RUNNING, _J.PREPARING, _J.QUEUED,
+    _J.PASS,
+    _J.STARVED,
+    _J.BLOCKED,
+    _J.FAIL,
+    _J.BROKEN,
+    _J.ABORTED,
+    _J.RUNNING,
+    _J.PREPARING,
+    _J.QUEUED,
 )
 
 
@@ -122,8 +130,15 @@ def flight_status(statuses: Iterable[JobStatus]) -> JobStatus:
 
 
 _EXIT_CODES: Final[Mapping[JobStatus, int]] = {
-    _J.PASS: 0, _J.FAIL: 1, _J.BLOCKED: 1, _J.STARVED: 1, _J.BROKEN: 3, _J.ABORTED: 4,
-    _J.QUEUED: 5, _J.PREPARING: 5, _J.RUNNING: 5,
+    _J.PASS: 0,
+    _J.FAIL: 1,
+    _J.BLOCKED: 1,
+    _J.STARVED: 1,
+    _J.BROKEN: 3,
+    _J.ABORTED: 4,
+    _J.QUEUED: 5,
+    _J.PREPARING: 5,
+    _J.RUNNING: 5,
 }
 
 
@@ -133,7 +148,7 @@ def exit_code(status: JobStatus) -> int:
 
 
 def step_status_of(error: BaseException, iffail: StepStatus) -> StepStatus:
-    """What an exception in a step means. Only `StepFailure` takes the recipe line's word; the unexpected is *broken*."""
+    """What an exception in a step means: only `StepFailure` takes the recipe line's word, the unexpected is *broken*."""
     match error:
         case StepFailure():
             return iffail
@@ -146,8 +161,13 @@ def step_status_of(error: BaseException, iffail: StepStatus) -> StepStatus:
 
 
 _STEP_TO_JOB: Final[Mapping[StepStatus, JobStatus]] = {
-    StepStatus.PASS: _J.PASS, StepStatus.SKIPPED: _J.PASS, StepStatus.FAIL: _J.FAIL, StepStatus.BROKEN: _J.BROKEN,
-    StepStatus.BLOCKED: _J.BLOCKED, StepStatus.ABORTED: _J.ABORTED, StepStatus.RUNNING: _J.BROKEN,
+    StepStatus.PASS: _J.PASS,
+    StepStatus.SKIPPED: _J.PASS,
+    StepStatus.FAIL: _J.FAIL,
+    StepStatus.BROKEN: _J.BROKEN,
+    StepStatus.BLOCKED: _J.BLOCKED,
+    StepStatus.ABORTED: _J.ABORTED,
+    StepStatus.RUNNING: _J.BROKEN,
 }
 
 

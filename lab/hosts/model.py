@@ -71,7 +71,12 @@ class Lease:
 
 
 _COMPARISONS: Mapping[type[ast.cmpop], str] = {
-    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
 }
 
 
@@ -125,9 +130,9 @@ def _check(node: ast.expr, text: str) -> None:
             _check(operand, text)
         case ast.Name() | ast.Constant(value=bool()):
             pass
-        case ast.Compare(left=ast.Name(), ops=[op], comparators=[ast.Constant(value=value)]) if (
-            type(op) in _COMPARISONS and isinstance(value, str | int | float | bool)
-        ):
+        case ast.Compare(left=ast.Name(), ops=[op], comparators=[ast.Constant(value=value)]) if type(
+            op
+        ) in _COMPARISONS and isinstance(value, str | int | float | bool):
             pass
         case _:
             raise _bad(text, f"{ast.unparse(node)!r} is not allowed")
@@ -168,10 +173,10 @@ def _compare(have: PropertyValue | None, operator: str, wanted: object) -> bool:
         return have == wanted
     if operator == "!=":
         return have != wanted
-    if isinstance(have, str) and isinstance(wanted, str):
-        left, right = 0, (have > wanted) - (have < wanted)
+    if isinstance(have, str) and isinstance(wanted, str):  # noqa: SIM114 - mypy narrows each branch on its own
+        order = (have > wanted) - (have < wanted)
     elif isinstance(have, int | float) and isinstance(wanted, int | float):
-        left, right = 0, (have > wanted) - (have < wanted)
+        order = (have > wanted) - (have < wanted)
     else:
         return False
-    return {"<": right < left, "<=": right <= left, ">": right > left, ">=": right >= left}[operator]
+    return {"<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[operator]

@@ -8,7 +8,15 @@ from lab.errors import InfraError
 from lab.hosts.protocols import Guard, Power, no_guard
 
 
-def switch(power: Power, on: bool, *, wait: Callable[[float], None], tries: int = 50, every_s: float = 0.1, guard: Guard = no_guard) -> None:
+def switch(
+    power: Power,
+    on: bool,
+    *,
+    wait: Callable[[float], None],
+    tries: int = 50,
+    every_s: float = 0.1,
+    guard: Guard = no_guard,
+) -> None:
     """Switch and read back until the machine says so; `InfraError` when it never does.
 
     A machine that cannot tell (`get()` is None) is believed.

@@ -44,7 +44,9 @@ class Console(Protocol):
     def read(self, start: int, end: int | None = None) -> bytes:
         """The recorded bytes of [start, end), to the present end when `end` is None."""
 
-    def wait_for(self, pattern: re.Pattern[bytes], *, since: int, timeout_s: float, guard: Guard = no_guard) -> re.Match[bytes] | None:
+    def wait_for(
+        self, pattern: re.Pattern[bytes], *, since: int, timeout_s: float, guard: Guard = no_guard
+    ) -> re.Match[bytes] | None:
         """The first match after offset `since`; None when `timeout_s` seconds passed without one."""
 
     def write(self, data: bytes) -> None:
@@ -69,6 +71,14 @@ class CommandResult:
     def output(self) -> str:
         """Both streams, errors last."""
         return self.stdout + self.stderr
+
+
+Trace = Callable[[CommandResult], None]
+"""Told of every command that ended on a host."""
+
+
+def no_trace(result: CommandResult) -> None:
+    """Trace that forgets."""
 
 
 class Shell(Protocol):
@@ -271,12 +281,18 @@ class HostAccess(Protocol):
     def logs(self) -> Mapping[str, Path]:
         """Logs the driver itself keeps on the controller, by name (e.g. qemu)."""
 
+    def attend(self, *, guard: Guard = no_guard, trace: Trace = no_trace) -> None:
+        """From now on every wait on this host is interrupted by `guard`, and every command is told to `trace`."""
+
+    def close(self) -> None:
+        """Let go of connections; the host itself stays as it is."""
+
 
 class Machines(Protocol):
     """The driver table at work: opens a host's abilities by its name."""
 
-    def open(self, host: str, *, guard: Guard = no_guard) -> HostAccess:
-        """The host's abilities; every wait in them is interrupted by `guard`. Raises `ConfigError` if unknown."""
+    def open(self, host: str) -> HostAccess:
+        """The host's abilities, until `attend` is called without a guard. Raises `ConfigError` if unknown."""
 
     def power_off(self, host: str) -> None:
         """Switch the host off whatever state it is in; used by the reaper and after an abort. Idempotent."""

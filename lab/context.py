@@ -1,0 +1,73 @@
+"""The `Lab`: the bundle of ports that services receive, typed by what they need and blind to how it was built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from lab.flights.runvars import Runvars
+from lab.flights.steps import GuestFiles
+from lab.hosts.model import Host
+from lab.hosts.protocols import BootTarget, Machines
+from lab.settings import Settings
+
+
+class Bell(Protocol):
+    """Wakes the leader when something changed. Losing a ring costs time, never correctness."""
+
+    def ring(self) -> None:
+        """Something changed; call after the commit."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Block until somebody rings (True) or the time is over (False)."""
+
+
+class Dispatch(Protocol):
+    """Sends work to the workers; the row in the database decides who does it, the message only wakes one."""
+
+    def run_job(self, attempt: int, token: str) -> None:
+        """An attempt is ready to be claimed."""
+
+    def clean_host(self, host: str) -> None:
+        """A host is to be powered off and set free."""
+
+
+class Images(Protocol):
+    """Built images as a job needs them."""
+
+    def check(self, name: str) -> None:
+        """Raise `NotFoundError` when there is no manifest of this name."""
+
+    def boot_target(self, role: str, runvars: Runvars) -> BootTarget:
+        """What a host in `role` boots; `ConfigError` when an image is not built. Reads declared inputs only."""
+
+    def guest_files(self, image: str) -> GuestFiles:
+        """Where dom0 finds a guest image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """One installation at work."""
+
+    settings: Settings
+    sessions: sessionmaker[Session]
+    """Read and write; one unit of work each."""
+    reads: sessionmaker[Session]
+    """Only read."""
+    clock: Callable[[], datetime]
+    hosts: tuple[Host, ...]
+    """The hosts of the lab's file."""
+    machines: Machines
+    images: Images
+    bell: Bell
+    dispatch: Dispatch
+
+    @property
+    def logs(self) -> Path:
+        """The folder of logs and evidence."""
+        return self.settings.logs

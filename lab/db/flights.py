@@ -1,0 +1,415 @@
+"""Queries on flights, jobs, attempts, steps and runvars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, selectinload
+
+from lab.db.tables import AttemptHostRow, AttemptRow, EventRow, FlightRow, JobRow, RunvarRow, StepRow
+from lab.errors import NotFoundError
+from lab.flights.model import Attempt, Flight, Job, JobSpec, Runvar, StepResult
+from lab.flights.status import Blessing, JobStatus, StepStatus, advance, flight_status
+
+
+def _step(row: StepRow) -> StepResult:
+    return StepResult(
+        stepno=row.stepno,
+        testid=row.testid,
+        step=row.step,
+        status=StepStatus(row.status),
+        started=row.started,
+        finished=row.finished,
+        host=row.host,
+        reason=row.reason,
+        evidence=row.evidence,
+        log=row.log,
+        console={host: (span[0], span[1]) for host, span in row.console.items()},
+    )
+
+
+def _attempt(row: AttemptRow, *, steps: bool) -> Attempt:
+    return Attempt(
+        id=row.id,
+        number=row.number,
+        status=JobStatus(row.status),
+        started=row.started,
+        finished=row.finished,
+        worker=row.worker,
+        reason=row.reason,
+        hosts={held.role: held.host for held in row.hosts},
+        steps=tuple(_step(step) for step in row.steps) if steps else (),
+    )
+
+
+def _job(row: JobRow, *, steps: bool) -> Job:
+    return Job(
+        flight=row.flight,
+        name=row.name,
+        recipe=row.recipe,
+        status=JobStatus(row.status),
+        reason=row.reason,
+        queued=row.queued,
+        runvars=tuple(Runvar(name=runvar.name, value=runvar.value, synth=runvar.synth) for runvar in row.runvars),
+        attempts=tuple(_attempt(attempt, steps=steps) for attempt in row.attempts),
+    )
+
+
+def _flight(row: FlightRow, jobs: Iterable[Job]) -> Flight:
+    listed = tuple(jobs)
+    return Flight(
+        id=row.id,
+        branch=row.branch,
+        intended=Blessing(row.intended),
+        blessing=Blessing(row.blessing),
+        status=flight_status(job.status for job in listed),
+        started=row.started,
+        finished=row.finished,
+        submitter=row.submitter,
+        note=row.note,
+        jobs=listed,
+    )
+
+
+_JOB_LOADS = (
+    selectinload(JobRow.runvars),
+    selectinload(JobRow.attempts).selectinload(AttemptRow.hosts),
+    selectinload(JobRow.attempts).selectinload(AttemptRow.steps),
+)
+
+
+def add_flight(
+    session: Session,
+    *,
+    branch: str,
+    intended: Blessing,
+    submitter: str,
+    note: str,
+    jobs: Sequence[JobSpec],
+    now: datetime,
+    priority: int = 0,
+) -> int:
+    """Insert a flight with all its jobs queued; returns its number."""
+    row = FlightRow(
+        branch=branch,
+        intended=intended.value,
+        blessing=Blessing.RUNNING.value,
+        started=now,
+        submitter=submitter,
+        note=note,
+        jobs=[
+            JobRow(
+                name=spec.name,
+                position=position,
+                recipe=spec.recipe,
+                status=JobStatus.QUEUED.value,
+                reason="",
+                priority=priority,
+                queued=now,
+                runvars=[RunvarRow(name=name, value=value, synth=False) for name, value in spec.runvars.items()],
+            )
+            for position, spec in enumerate(jobs)
+        ],
+    )
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def list_flights(
+    session: Session, *, branch: str | None = None, before: int | None = None, limit: int = 50
+) -> list[Flight]:
+    """The newest flights first, without their steps; `before` is a flight number (exclusive) to page on."""
+    query = select(FlightRow).order_by(FlightRow.id.desc()).limit(limit)
+    if branch is not None:
+        query = query.where(FlightRow.branch == branch)
+    if before is not None:
+        query = query.where(FlightRow.id < before)
+    loads = (
+        selectinload(FlightRow.jobs).selectinload(JobRow.runvars),
+        selectinload(FlightRow.jobs).selectinload(JobRow.attempts).selectinload(AttemptRow.hosts),
+    )
+    return [
+        _flight(row, (_job(job, steps=False) for job in row.jobs)) for row in session.scalars(query.options(*loads))
+    ]
+
+
+def list_branches(session: Session) -> list[str]:
+    """The branches that have flights, by name."""
+    return list(session.scalars(select(FlightRow.branch).distinct().order_by(FlightRow.branch)))
+
+
+def resolve_flight(session: Session, name: str) -> int:
+    """The number of the flight called `name`: a number, or `latest`. `NotFoundError` when there is none."""
+    if name == "latest":
+        newest = session.scalar(select(func.max(FlightRow.id)))
+        if newest is None:
+            raise NotFoundError("there is no flight yet", hint="start one with `lab flight run`")
+        return int(newest)
+    if name.isdecimal() and len(name) < 10 and session.get(FlightRow, int(name)) is not None:
+        return int(name)
+    raise NotFoundError(f"there is no flight {name!r}", hint="`lab flight list` shows them; `latest` is the newest")
+
+
+def load_flight(session: Session, flight: int) -> Flight:
+    """A flight with everything in it."""
+    row = session.get(FlightRow, flight)
+    if row is None:
+        raise NotFoundError(f"there is no flight {flight}", hint="`lab flight list` shows them")
+    jobs = session.scalars(select(JobRow).where(JobRow.flight == flight).order_by(JobRow.position).options(*_JOB_LOADS))
+    return _flight(row, [_job(job, steps=True) for job in jobs])
+
+
+def load_job(session: Session, flight: int, name: str) -> Job:
+    """A job with everything in it."""
+    row = session.scalar(select(JobRow).where(JobRow.flight == flight, JobRow.name == name).options(*_JOB_LOADS))
+    if row is None:
+        raise NotFoundError(f"flight {flight} has no job {name!r}", hint=f"`lab flight show {flight}` lists its jobs")
+    return _job(row, steps=True)
+
+
+def unfinished_flights(session: Session) -> list[int]:
+    """Flights that still have a job to run or running, or that were not closed yet."""
+    return list(session.scalars(select(FlightRow.id).where(FlightRow.finished.is_(None)).order_by(FlightRow.id)))
+
+
+def load_queue(session: Session) -> list[Job]:
+    """All queued jobs with their earlier attempts, in order of flight and place in it."""
+    query = (
+        select(JobRow)
+        .where(JobRow.status == JobStatus.QUEUED.value)
+        .order_by(JobRow.flight, JobRow.position)
+        .options(*_JOB_LOADS[:2])
+    )
+    return [_job(job, steps=False) for job in session.scalars(query)]
+
+
+def job_order(session: Session) -> dict[str, tuple[int, int]]:
+    """(priority, place in its flight) of every queued job, by `flight.job`."""
+    rows = session.execute(
+        select(JobRow.flight, JobRow.name, JobRow.priority, JobRow.position).where(
+            JobRow.status == JobStatus.QUEUED.value
+        )
+    )
+    return {f"{flight}.{name}": (priority, position) for flight, name, priority, position in rows}
+
+
+def set_job_status(
+    session: Session, flight: int, job: str, *, current: JobStatus, to: JobStatus, reason: str = ""
+) -> bool:
+    """Move a job; False when it is not (any more) in `current`: somebody else was first."""
+    result = session.execute(
+        update(JobRow)
+        .where(JobRow.flight == flight, JobRow.name == job, JobRow.status == current.value)
+        .values(status=advance(current, to).value, reason=reason)
+    )
+    return bool(result.rowcount)  # type: ignore[attr-defined]
+
+
+def set_job_reason(session: Session, flight: int, job: str, reason: str) -> None:
+    """Say why a queued job waits."""
+    session.execute(
+        update(JobRow)
+        .where(
+            JobRow.flight == flight,
+            JobRow.name == job,
+            JobRow.status == JobStatus.QUEUED.value,
+            JobRow.reason != reason,
+        )
+        .values(reason=reason)
+    )
+
+
+def close_flight(session: Session, flight: int, *, blessing: Blessing, now: datetime) -> bool:
+    """Mark a flight as finished; False when it already was."""
+    result = session.execute(
+        update(FlightRow)
+        .where(FlightRow.id == flight, FlightRow.finished.is_(None))
+        .values(finished=now, blessing=blessing.value)
+    )
+    return bool(result.rowcount)  # type: ignore[attr-defined]
+
+
+def add_attempt(
+    session: Session,
+    flight: int,
+    job: str,
+    *,
+    token: str,
+    hosts: Sequence[tuple[str, str, int, bool]],
+    now: datetime,
+    until: datetime,
+) -> int:
+    """Insert an attempt (hosts: role, host, fence, reused); returns its id. Outputs of the one before are dropped."""
+    number = (
+        session.scalar(select(func.max(AttemptRow.number)).where(AttemptRow.flight == flight, AttemptRow.job == job))
+        or 0
+    ) + 1
+    row = AttemptRow(
+        flight=flight,
+        job=job,
+        number=number,
+        status=JobStatus.PREPARING.value,
+        token=token,
+        worker="",
+        started=now,
+        until=until,
+        reason="",
+        hosts=[
+            AttemptHostRow(role=role, position=position, host=host, fence=fence, reused=reused)
+            for position, (role, host, fence, reused) in enumerate(hosts)
+        ],
+    )
+    session.add(row)
+    for runvar in session.scalars(
+        select(RunvarRow).where(RunvarRow.flight == flight, RunvarRow.job == job, RunvarRow.synth)
+    ):
+        session.delete(runvar)
+    session.flush()
+    return row.id
+
+
+def find_attempt(session: Session, attempt: int) -> AttemptRow | None:
+    """The row of an attempt, for the services that hold its token."""
+    return session.get(AttemptRow, attempt, options=[selectinload(AttemptRow.hosts)])
+
+
+def claim_attempt(session: Session, attempt: int, token: str, *, worker: str, until: datetime) -> bool:
+    """Take an attempt nobody has taken yet; False when it is not to be had: exactly one worker gets True."""
+    result = session.execute(
+        update(AttemptRow)
+        .where(
+            AttemptRow.id == attempt,
+            AttemptRow.token == token,
+            AttemptRow.worker == "",
+            AttemptRow.status == JobStatus.PREPARING.value,
+        )
+        .values(worker=worker, until=until)
+    )
+    return bool(result.rowcount)  # type: ignore[attr-defined]
+
+
+def renew_attempt(session: Session, attempt: int, token: str, *, until: datetime) -> bool:
+    """Hold an attempt until `until`; False when it is no longer held under `token`."""
+    result = session.execute(
+        update(AttemptRow)
+        .where(AttemptRow.id == attempt, AttemptRow.token == token, AttemptRow.finished.is_(None))
+        .values(until=until)
+    )
+    return bool(result.rowcount)  # type: ignore[attr-defined]
+
+
+def set_attempt_status(
+    session: Session, attempt: int, token: str, status: JobStatus, *, reason: str = "", finished: datetime | None = None
+) -> bool:
+    """Write an attempt's status under its token; False when it has ended already or the token is another's."""
+    result = session.execute(
+        update(AttemptRow)
+        .where(AttemptRow.id == attempt, AttemptRow.token == token, AttemptRow.finished.is_(None))
+        .values(status=status.value, reason=reason, finished=finished)
+    )
+    return bool(result.rowcount)  # type: ignore[attr-defined]
+
+
+def expired_attempts(session: Session, now: datetime) -> list[AttemptRow]:
+    """Attempts whose holder has not renewed them in time."""
+    return list(
+        session.scalars(
+            select(AttemptRow)
+            .where(AttemptRow.finished.is_(None), AttemptRow.until < now)
+            .options(selectinload(AttemptRow.hosts))
+        )
+    )
+
+
+def active_attempts(session: Session, flight: int) -> list[AttemptRow]:
+    """Attempts of a flight that have not ended."""
+    return list(
+        session.scalars(
+            select(AttemptRow)
+            .where(AttemptRow.flight == flight, AttemptRow.finished.is_(None))
+            .options(selectinload(AttemptRow.hosts))
+        )
+    )
+
+
+def next_expiry(session: Session) -> datetime | None:
+    """When the first held attempt runs out."""
+    return session.scalar(
+        select(AttemptRow.until).where(AttemptRow.finished.is_(None)).order_by(AttemptRow.until).limit(1)
+    )
+
+
+def held(session: Session, attempt: int, token: str) -> bool:
+    """True while `token` may write this attempt."""
+    return (
+        session.scalar(
+            select(AttemptRow.id).where(
+                AttemptRow.id == attempt, AttemptRow.token == token, AttemptRow.finished.is_(None)
+            )
+        )
+        is not None
+    )
+
+
+def save_step(session: Session, attempt: int, step: StepResult) -> None:
+    """Insert or update a step of an attempt."""
+    session.merge(
+        StepRow(
+            attempt=attempt,
+            stepno=step.stepno,
+            testid=step.testid,
+            step=step.step,
+            status=step.status.value,
+            started=step.started,
+            finished=step.finished,
+            host=step.host,
+            reason=step.reason,
+            evidence=dict(step.evidence),
+            log=step.log,
+            console={host: list(span) for host, span in step.console.items()},
+        )
+    )
+
+
+def end_running_steps(session: Session, attempt: int, status: StepStatus, *, reason: str, now: datetime) -> None:
+    """Close the steps a dead or fenced-off worker left running."""
+    session.execute(
+        update(StepRow)
+        .where(StepRow.attempt == attempt, StepRow.status == StepStatus.RUNNING.value)
+        .values(status=status.value, reason=reason, finished=now)
+    )
+
+
+def save_runvar(session: Session, flight: int, job: str, name: str, value: str) -> None:
+    """Write an output of a step."""
+    session.merge(RunvarRow(flight=flight, job=job, name=name, value=value, synth=True))
+
+
+def add_event(
+    session: Session, *, kind: str, now: datetime, flight: int | None = None, data: Mapping[str, object] | None = None
+) -> None:
+    """Record that something happened."""
+    session.add(EventRow(at=now, flight=flight, kind=kind, data=dict(data or {})))
+
+
+def events_after(
+    session: Session, last: int, *, flight: int | None = None, limit: int = 500
+) -> list[tuple[int, str, dict[str, object]]]:
+    """(id, kind, data) of what happened after event `last`, oldest first."""
+    query = select(EventRow).where(EventRow.id > last).order_by(EventRow.id).limit(limit)
+    if flight is not None:
+        query = query.where(EventRow.flight == flight)
+    return [(row.id, row.kind, row.data) for row in session.scalars(query)]
+
+
+def last_event(session: Session) -> int:
+    """The id of the newest event; 0 when there is none."""
+    return session.scalar(select(func.max(EventRow.id))) or 0
+
+
+def job_status(session: Session, flight: int, job: str) -> JobStatus:
+    """Where a job stands."""
+    return JobStatus(session.scalars(select(JobRow.status).where(JobRow.flight == flight, JobRow.name == job)).one())

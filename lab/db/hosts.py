@@ -1,0 +1,197 @@
+"""Queries on hosts and leases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from lab.db.tables import HealthChangeRow, HostRow, LeaseRow
+from lab.errors import NotFoundError
+from lab.hosts.model import Health, Host, HostState
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostView:
+    """A host and who holds it."""
+
+    host: Host
+    holder: str | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthChange:
+    """One change of a host's health."""
+
+    at: datetime
+    old: Health
+    new: Health
+    reason: str
+    actor: str
+
+
+def _host(row: HostRow) -> Host:
+    return Host(
+        name=row.name,
+        arch=row.arch,
+        flags=frozenset(row.flags),
+        properties=row.properties,
+        state=HostState(row.state),
+        health=Health(row.health),
+        health_reason=row.health_reason,
+        setup_key=row.setup_key,
+        setup_flight=row.setup_flight,
+    )
+
+
+def sync_hosts(session: Session, hosts: Iterable[Host]) -> None:
+    """Make the table hold what the lab's file says; state and health stay. A host that left the file stays, absent."""
+    wanted = {host.name: host for host in hosts}
+    rows = {row.name: row for row in session.scalars(select(HostRow))}
+    for name, host in wanted.items():
+        row = rows.get(name)
+        if row is None:
+            row = HostRow(
+                name=name,
+                state=HostState.FREE.value,
+                health=host.health.value,
+                health_reason="",
+                setup_key=None,
+                setup_flight=None,
+                fence=0,
+            )
+            session.add(row)
+        row.arch, row.flags, row.properties, row.present = (
+            host.arch,
+            dict.fromkeys(sorted(host.flags), True),
+            dict(host.properties),
+            True,
+        )
+    for name, row in rows.items():
+        if name not in wanted:
+            row.present = False
+
+
+def list_hosts(session: Session) -> list[HostView]:
+    """The lab's hosts by name, with their holders."""
+    leases = {lease.host: lease for lease in session.scalars(select(LeaseRow).where(LeaseRow.released.is_(None)))}
+    rows = session.scalars(select(HostRow).where(HostRow.present).order_by(HostRow.name))
+    return [
+        HostView(
+            host=_host(row),
+            holder=leases[row.name].holder if row.name in leases else None,
+            since=leases[row.name].since if row.name in leases else None,
+        )
+        for row in rows
+    ]
+
+
+def load_host(session: Session, name: str) -> HostView:
+    """One host; `NotFoundError` with the names there are."""
+    views = {view.host.name: view for view in list_hosts(session)}
+    if name not in views:
+        raise NotFoundError(f"there is no host {name!r}", hint=f"there are: {', '.join(views) or 'none'}")
+    return views[name]
+
+
+def take_host(session: Session, name: str, *, attempt: int, holder: str, now: datetime) -> None:
+    """Record a lease under the host's present fence; the database refuses a second one."""
+    fence = session.scalars(select(HostRow.fence).where(HostRow.name == name)).one()
+    session.add(LeaseRow(host=name, attempt=attempt, holder=holder, fence=fence, since=now))
+    session.flush()
+
+
+def fence_host(session: Session, name: str) -> int | None:
+    """Set a free host to leased and raise its fence; None when it is not free: somebody else was first."""
+    result = session.execute(
+        update(HostRow)
+        .where(HostRow.name == name, HostRow.state == HostState.FREE.value)
+        .values(state=HostState.LEASED.value, fence=HostRow.fence + 1)
+    )
+    if not result.rowcount:  # type: ignore[attr-defined]
+        return None
+    return session.scalars(select(HostRow.fence).where(HostRow.name == name)).one()
+
+
+def release_hosts(
+    session: Session,
+    attempt: int,
+    *,
+    state: HostState,
+    setups: dict[str, str] | None,
+    flight: int | None,
+    now: datetime,
+) -> list[str]:
+    """End the leases of an attempt; its hosts go to `state`, set up as `setups` says (None: unknown). Returns them."""
+    names = []
+    for lease in session.scalars(select(LeaseRow).where(LeaseRow.attempt == attempt, LeaseRow.released.is_(None))):
+        lease.released = now
+        key = (setups or {}).get(lease.host)
+        session.execute(
+            update(HostRow)
+            .where(HostRow.name == lease.host)
+            .values(state=state.value, setup_key=key, setup_flight=flight if key else None)
+        )
+        names.append(lease.host)
+    return names
+
+
+def set_host_setup(session: Session, name: str, key: str | None, flight: int | None) -> None:
+    """Note what is booted on a host."""
+    session.execute(update(HostRow).where(HostRow.name == name).values(setup_key=key, setup_flight=flight))
+
+
+def start_cleaning(session: Session, flight: int) -> list[str]:
+    """Free hosts that are still set up for a finished flight go to cleaning; returns them."""
+    names = list(
+        session.scalars(
+            select(HostRow.name).where(HostRow.setup_flight == flight, HostRow.state == HostState.FREE.value)
+        )
+    )
+    session.execute(
+        update(HostRow)
+        .where(HostRow.name.in_(names))
+        .values(state=HostState.CLEANING.value, setup_key=None, setup_flight=None)
+    )
+    return names
+
+
+def cleaning_hosts(session: Session) -> list[str]:
+    """Hosts that are being made clean."""
+    return list(
+        session.scalars(select(HostRow.name).where(HostRow.state == HostState.CLEANING.value).order_by(HostRow.name))
+    )
+
+
+def end_cleaning(session: Session, name: str) -> bool:
+    """A cleaned host is free again; False when it was not in cleaning."""
+    result = session.execute(
+        update(HostRow)
+        .where(HostRow.name == name, HostRow.state == HostState.CLEANING.value)
+        .values(state=HostState.FREE.value, setup_key=None, setup_flight=None)
+    )
+    return bool(result.rowcount)  # type: ignore[attr-defined]
+
+
+def set_health(session: Session, name: str, new: Health, *, reason: str, actor: str, now: datetime) -> None:
+    """Change a host's health and write down why."""
+    row = session.get(HostRow, name)
+    if row is None:
+        raise NotFoundError(f"there is no host {name!r}")
+    session.add(HealthChangeRow(host=name, at=now, old=row.health, new=new.value, reason=reason, actor=actor))
+    row.health, row.health_reason = new.value, reason
+
+
+def health_history(session: Session, name: str) -> list[HealthChange]:
+    """A host's changes of health, newest first."""
+    rows = session.scalars(
+        select(HealthChangeRow).where(HealthChangeRow.host == name).order_by(HealthChangeRow.id.desc())
+    )
+    return [
+        HealthChange(at=row.at, old=Health(row.old), new=Health(row.new), reason=row.reason, actor=row.actor)
+        for row in rows
+    ]

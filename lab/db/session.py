@@ -1,0 +1,70 @@
+"""Engines and sessions for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session, sessionmaker
+
+from lab.errors import ConfigError
+
+BUSY_TIMEOUT_MS = 30_000
+"""How long a writer of SQLite waits for another one."""
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for `url` (sqlite:///… or postgresql+psycopg://…); `ConfigError` for anything else."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError(
+            "LAB_DATABASE_URL is not a database URL",
+            hint="e.g. sqlite:////var/lib/lab.db or postgresql+psycopg://lab@localhost/lab",
+        ) from error
+    match parsed.get_backend_name():
+        case "sqlite":
+            engine = create_engine(parsed)
+            _configure_sqlite(engine)
+            return engine
+        case "postgresql":
+            return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        case other:
+            raise ConfigError(f"LAB_DATABASE_URL: {other} is not supported", hint="use sqlite or postgresql")
+
+
+def _configure_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the library must not begin transactions on its own: see `begin`
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A deferred transaction that turns into a write after somebody else wrote fails at once; taking the write
+        # lock at the start waits for it instead.
+        readonly = connection.get_execution_options().get("readonly")
+        connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+
+
+def make_sessions(engine: Engine) -> sessionmaker[Session]:
+    """Sessions that read and write; one unit of work each (`with sessions.begin() as session`)."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def make_read_sessions(engine: Engine) -> sessionmaker[Session]:
+    """Sessions that only read and never wait for a writer."""
+    return sessionmaker(engine.execution_options(readonly=True), expire_on_commit=False)
+
+
+def after_commit(session: Session, call: Callable[[], None]) -> None:
+    """Run `call` once when this session has committed, and never if it rolls back."""
+    event.listen(session, "after_commit", lambda _session: call(), once=True)

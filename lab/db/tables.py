@@ -1,0 +1,191 @@
+"""The tables. Statuses are stored as their words; only `lab.db` reads or writes them."""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy import text as sql
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from lab.db.base import Base, json_object, maybe_moment, moment, short, text
+
+
+class FlightRow(Base):
+    """One flight."""
+
+    __tablename__ = "flights"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    branch: Mapped[short] = mapped_column(index=True)
+    intended: Mapped[short]
+    blessing: Mapped[short] = mapped_column(index=True)
+    started: Mapped[moment]
+    finished: Mapped[maybe_moment]
+    submitter: Mapped[short]
+    note: Mapped[text]
+
+    jobs: Mapped[list[JobRow]] = relationship(order_by="JobRow.position", cascade="all, delete-orphan")
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class JobRow(Base):
+    """One job; `attempt` is the one that holds it while it is active."""
+
+    __tablename__ = "jobs"
+
+    flight: Mapped[int] = mapped_column(ForeignKey("flights.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[short] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    recipe: Mapped[short]
+    status: Mapped[short] = mapped_column(index=True)
+    reason: Mapped[text]
+    priority: Mapped[int] = mapped_column(default=0)
+    queued: Mapped[moment]
+
+    runvars: Mapped[list[RunvarRow]] = relationship(order_by="RunvarRow.name", cascade="all, delete-orphan")
+    attempts: Mapped[list[AttemptRow]] = relationship(order_by="AttemptRow.number", cascade="all, delete-orphan")
+
+
+class RunvarRow(Base):
+    """One runvar of a job."""
+
+    __tablename__ = "runvars"
+
+    flight: Mapped[int] = mapped_column(primary_key=True)
+    job: Mapped[short] = mapped_column(primary_key=True)
+    name: Mapped[short] = mapped_column(primary_key=True)
+    value: Mapped[text]
+    synth: Mapped[bool] = mapped_column(default=False)
+
+    __table_args__ = (ForeignKeyConstraint(["flight", "job"], ["jobs.flight", "jobs.name"], ondelete="CASCADE"),)
+
+
+class AttemptRow(Base):
+    """One try at a job. Whoever holds `token` may write it; `until` is when the hold ends unless it is renewed."""
+
+    __tablename__ = "attempts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    flight: Mapped[int]
+    job: Mapped[short]
+    number: Mapped[int]
+    status: Mapped[short] = mapped_column(index=True)
+    token: Mapped[short]
+    worker: Mapped[short] = mapped_column(default="")
+    started: Mapped[moment]
+    until: Mapped[moment]
+    finished: Mapped[maybe_moment]
+    reason: Mapped[text]
+
+    hosts: Mapped[list[AttemptHostRow]] = relationship(order_by="AttemptHostRow.position", cascade="all, delete-orphan")
+    steps: Mapped[list[StepRow]] = relationship(order_by="StepRow.stepno", cascade="all, delete-orphan")
+
+    __table_args__ = (
+        ForeignKeyConstraint(["flight", "job"], ["jobs.flight", "jobs.name"], ondelete="CASCADE"),
+        UniqueConstraint("flight", "job", "number"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class AttemptHostRow(Base):
+    """Which host an attempt got in which role, under which fencing token, and whether it was set up already."""
+
+    __tablename__ = "attempt_hosts"
+
+    attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"), primary_key=True)
+    role: Mapped[short] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    host: Mapped[short] = mapped_column(ForeignKey("hosts.name"), index=True)
+    fence: Mapped[int]
+    reused: Mapped[bool] = mapped_column(default=False)
+
+
+class StepRow(Base):
+    """One step of an attempt."""
+
+    __tablename__ = "steps"
+
+    attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"), primary_key=True)
+    stepno: Mapped[int] = mapped_column(primary_key=True)
+    testid: Mapped[short]
+    step: Mapped[short]
+    status: Mapped[short]
+    started: Mapped[moment]
+    finished: Mapped[maybe_moment]
+    host: Mapped[short | None]
+    reason: Mapped[text]
+    evidence: Mapped[json_object]
+    log: Mapped[text]
+    console: Mapped[json_object]
+
+    __table_args__ = (UniqueConstraint("attempt", "testid"),)
+
+
+class HostRow(Base):
+    """One host. `fence` grows with every lease; `present` is False once it is no longer in the lab's file."""
+
+    __tablename__ = "hosts"
+
+    name: Mapped[short] = mapped_column(primary_key=True)
+    arch: Mapped[short]
+    flags: Mapped[json_object]
+    properties: Mapped[json_object]
+    state: Mapped[short]
+    health: Mapped[short]
+    health_reason: Mapped[text]
+    setup_key: Mapped[short | None]
+    setup_flight: Mapped[int | None]
+    fence: Mapped[int] = mapped_column(default=0)
+    present: Mapped[bool] = mapped_column(default=True)
+
+
+class LeaseRow(Base):
+    """A host held by an attempt (later also by people); at most one lease of a host is not released."""
+
+    __tablename__ = "leases"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    host: Mapped[short] = mapped_column(ForeignKey("hosts.name"))
+    attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"), index=True)
+    holder: Mapped[short]
+    fence: Mapped[int]
+    since: Mapped[moment]
+    released: Mapped[maybe_moment]
+
+    __table_args__ = (
+        Index(
+            "uq_leases_held",
+            "host",
+            unique=True,
+            sqlite_where=sql("released IS NULL"),
+            postgresql_where=sql("released IS NULL"),
+        ),
+    )
+
+
+class HealthChangeRow(Base):
+    """A change of a host's health, with who and why."""
+
+    __tablename__ = "health_changes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    host: Mapped[short] = mapped_column(ForeignKey("hosts.name"), index=True)
+    at: Mapped[moment]
+    old: Mapped[short]
+    new: Mapped[short]
+    reason: Mapped[text]
+    actor: Mapped[short]
+
+
+class EventRow(Base):
+    """Something that happened, in order, for whoever watches live."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[moment]
+    flight: Mapped[int | None] = mapped_column(index=True)
+    kind: Mapped[short]
+    data: Mapped[json_object]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)

@@ -1,0 +1,47 @@
+"""What a queued job asks of the planner."""
+
+from __future__ import annotations
+
+from lab.flights.model import Job
+from lab.flights.recipe import Role, find_recipe
+from lab.flights.reuse import setup_key
+from lab.flights.runvars import Runvars
+from lab.flights.status import JobStatus
+from lab.hosts.model import Requirement
+from lab.hosts.planner import Request, RoleRequest
+
+
+def request_of(job: Job, *, priority: int = 0, position: int = 0) -> Request:
+    """The request of a job: its recipe's roles, narrowed by its hostflags runvars.
+
+    Hosts on which an earlier attempt was *broken* are avoided. Older flights go first, then the place in the flight.
+    """
+    recipe = find_recipe(job.recipe)
+    runvars = Runvars(job.values)
+    broken_on = {
+        host for attempt in job.attempts if attempt.status is JobStatus.BROKEN for host in attempt.hosts.values()
+    }
+    return Request(
+        id=job.id,
+        order=job.flight * 100_000 + position,
+        roles=tuple(
+            RoleRequest(
+                role=role.name,
+                requirement=role_requirement(role, runvars),
+                equivalent=role.equivalent,
+                setup_key=setup_key(role.name, runvars),
+            )
+            for role in recipe.roles
+        ),
+        flight=job.flight,
+        priority=priority,
+        avoid=frozenset(broken_on),
+    )
+
+
+def role_requirement(role: Role, runvars: Runvars) -> Requirement:
+    """The recipe's requirement and the job's (`all_hostflags`, `<role>_hostflags`), all to be met."""
+    parts = [role.requirement, runvars.get("all_hostflags"), runvars.get(f"{role.name}_hostflags")]
+    for part in parts:
+        Requirement(part)  # each must stand alone: joined text could close a parenthesis of its neighbour
+    return Requirement(" and ".join(f"({part})" if len(parts) > 1 else part for part in parts if part))

@@ -1,0 +1,111 @@
+"""Flights, jobs and hosts as plain data for JSON: the same words on the command line and in the API."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from lab.flights.model import Attempt, Flight, Job, StepResult
+from lab.hosts.model import Host
+
+
+def _time(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="milliseconds") if moment else None
+
+
+def step_view(step: StepResult) -> dict[str, Any]:
+    """One step."""
+    return {
+        "stepno": step.stepno,
+        "testid": step.testid,
+        "step": step.step,
+        "status": step.status.value,
+        "started": _time(step.started),
+        "finished": _time(step.finished),
+        "host": step.host,
+        "reason": step.reason,
+        "log": step.log,
+    }
+
+
+def attempt_view(attempt: Attempt) -> dict[str, Any]:
+    """One attempt with its steps and the evidence of those that did not pass."""
+    return {
+        "number": attempt.number,
+        "status": attempt.status.value,
+        "hosts": dict(attempt.hosts),
+        "worker": attempt.worker,
+        "started": _time(attempt.started),
+        "finished": _time(attempt.finished),
+        "reason": attempt.reason,
+        "steps": [{**step_view(step), "evidence": dict(step.evidence)} for step in attempt.steps],
+    }
+
+
+def job_summary(job: Job) -> dict[str, Any]:
+    """A job as part of its flight: `steps` and `hosts` are those of the newest attempt, `attempts` their number."""
+    last = job.last
+    return {
+        "name": job.name,
+        "recipe": job.recipe,
+        "status": job.status.value,
+        "reason": job.reason,
+        "hosts": dict(last.hosts) if last else {},
+        "attempts": len(job.attempts),
+        "runvars": dict(job.values),
+        "steps": [step_view(step) for step in last.steps] if last else [],
+    }
+
+
+def job_view(job: Job) -> dict[str, Any]:
+    """A job with all its attempts."""
+    return {
+        "flight": job.flight,
+        **job_summary(job),
+        "queued": _time(job.queued),
+        "outputs": sorted(runvar.name for runvar in job.runvars if runvar.synth),
+        "history": [attempt_view(attempt) for attempt in job.attempts],
+    }
+
+
+def flight_summary(flight: Flight) -> dict[str, Any]:
+    """A flight without its jobs' steps."""
+    return {
+        "flight": flight.id,
+        "branch": flight.branch,
+        "status": flight.status.value,
+        "blessing": flight.blessing.value,
+        "intended": flight.intended.value,
+        "submitter": flight.submitter,
+        "note": flight.note,
+        "started": _time(flight.started),
+        "finished": _time(flight.finished),
+        "counts": _counts(flight),
+    }
+
+
+def _counts(flight: Flight) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for job in flight.jobs:
+        counts[job.status.value] = counts.get(job.status.value, 0) + 1
+    return counts
+
+
+def flight_view(flight: Flight) -> dict[str, Any]:
+    """A flight with its jobs and their steps."""
+    return {**flight_summary(flight), "jobs": [job_summary(job) for job in flight.jobs]}
+
+
+def host_view(host: Host, *, holder: str | None = None, since: datetime | None = None) -> dict[str, Any]:
+    """A host and who holds it."""
+    return {
+        "name": host.name,
+        "arch": host.arch,
+        "flags": sorted(host.flags),
+        "properties": dict(host.properties),
+        "state": host.state.value,
+        "health": host.health.value,
+        "health_reason": host.health_reason,
+        "holder": holder,
+        "since": _time(since),
+    }

@@ -1,0 +1,210 @@
+"""The planner: which waiting jobs get which hosts now, and why the others wait. Pure: the same snapshot, the same plan.
+
+Requests are served by priority, then age. A job gets all its hosts at one time or none (gang allocation). A job that
+must wait keeps the free hosts it could use, so that jobs behind it cannot push it back for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from lab.errors import ConfigError
+from lab.hosts.model import Host, HostState, Requirement
+
+ANY_HOST: Final = Requirement()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoleRequest:
+    """One host asked for: `requirement` must match; roles with one `equivalent` name need a common `equiv-*` flag.
+
+    `setup_key` names the set-up the role needs (None: always from scratch); `flight` the flight it may be reused in.
+    """
+
+    role: str
+    requirement: Requirement = ANY_HOST
+    equivalent: str | None = None
+    setup_key: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A waiting job: lower `priority` and then lower `order` go first; hosts in `avoid` are taken only if need be."""
+
+    id: str
+    order: int
+    roles: tuple[RoleRequest, ...]
+    flight: int | None = None
+    priority: int = 0
+    avoid: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """Start this job now on these hosts (role -> host); `reused` are the roles whose host is set up already."""
+
+    request: str
+    hosts: Mapping[str, str]
+    reused: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Why a job does not start now; one line for people."""
+
+    request: str
+    reason: str
+    possible: bool = True
+    """False when no combination of the lab's usable hosts could ever serve it"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to start now, and who waits."""
+
+    start: tuple[Assignment, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a host costs a request; the cheapest combination is taken. Unit: seconds of waiting it is worth."""
+
+    set_up: float = 60.0
+    """to set up a host that is not in the wanted state"""
+    spoil: float = 30.0
+    """to overwrite a set-up another job of the flight may still want"""
+    suspect: float = 600.0
+    avoid: float = 86_400.0
+
+
+DEFAULT_POLICY: Final = Policy()
+
+
+def plan(hosts: Iterable[Host], requests: Iterable[Request], policy: Policy = DEFAULT_POLICY) -> Plan:
+    """Decide what starts now. The order of the inputs does not matter."""
+    everyone = sorted(hosts, key=lambda host: host.name)
+    usable = [host for host in everyone if host.usable()]
+    free = {host.name: host for host in usable if host.state is HostState.FREE}
+    start: list[Assignment] = []
+    waiting: list[Waiting] = []
+    queue = sorted(requests, key=lambda request: (request.priority, request.order, request.id))
+    for ahead, request in enumerate(queue):
+        chosen = _cheapest(request, list(free.values()), policy)
+        if chosen is not None:
+            for host in chosen.values():
+                del free[host.name]
+            start.append(
+                Assignment(
+                    request=request.id,
+                    hosts=MappingProxyType({role: host.name for role, host in chosen.items()}),
+                    reused=frozenset(
+                        role.role for role in request.roles if _is_set_up(request, role, chosen[role.role])
+                    ),
+                )
+            )
+            continue
+        if _cheapest(request, usable, policy) is None:
+            waiting.append(Waiting(request=request.id, reason=explain_impossible(request, everyone), possible=False))
+            continue
+        # What it could use stays free for it: nobody behind may take it, else a gang might wait for ever.
+        for name in [name for name, host in free.items() if _wanted(request, host)]:
+            del free[name]
+        waiting.append(Waiting(request=request.id, reason=_waiting_reason(request, usable, ahead)))
+    return Plan(start=tuple(start), waiting=tuple(waiting))
+
+
+def check_possible(request: Request, hosts: Iterable[Host]) -> None:
+    """Raise `ConfigError`, naming the nearest host and what it lacks, when no hosts of the lab could ever serve it.
+
+    Health does not matter here: a quarantined host may come back.
+    """
+    everyone = sorted(hosts, key=lambda host: host.name)
+    if _cheapest(request, everyone, DEFAULT_POLICY) is None:
+        raise ConfigError(explain_impossible(request, everyone), hint="see `lab host list`, or add a host to lab.toml")
+
+
+def explain_impossible(request: Request, hosts: Sequence[Host]) -> str:
+    """Say which role no host can take, and what the nearest host lacks."""
+    for role in request.roles:
+        able = [host for host in hosts if role.requirement.matches(host)]
+        if not able:
+            if not hosts:
+                return f"{role.role}: the lab has no hosts"
+            nearest = min(hosts, key=lambda host: (len(role.requirement.missing(host)), host.name))
+            lacks = "; ".join(role.requirement.missing(nearest))
+            asked = role.requirement.text
+            return f"{role.role}: no host matches {asked!r}: the nearest is {nearest.name}, which lacks {lacks}"
+        if not any(host.usable() for host in able):
+            states = ", ".join(f"{host.name} is {host.health.value}" for host in able)
+            return f"{role.role}: every host that could serve is out of use: {states}"
+    return f"needs {len(request.roles)} hosts at one time that fit together; the lab does not have them"
+
+
+def _waiting_reason(request: Request, usable: Sequence[Host], ahead: int) -> str:
+    busy = [host.name for host in usable if host.state is not HostState.FREE and _wanted(request, host)]
+    place = f"; {ahead} ahead of it" if ahead else ""
+    if busy:
+        return f"waiting for {', '.join(busy)}{place}"
+    return f"waiting for a host kept for a job ahead of it{place}"
+
+
+def _wanted(request: Request, host: Host) -> bool:
+    return any(role.requirement.matches(host) for role in request.roles)
+
+
+def _is_set_up(request: Request, role: RoleRequest, host: Host) -> bool:
+    return (
+        role.setup_key is not None
+        and host.setup_key == role.setup_key
+        and request.flight is not None
+        and host.setup_flight == request.flight
+    )
+
+
+def _cost(request: Request, role: RoleRequest, host: Host, policy: Policy) -> float:
+    cost = 0.0
+    if not _is_set_up(request, role, host):
+        cost += policy.set_up + (policy.spoil if host.setup_key else 0.0)
+    if host.health.value == "suspect":
+        cost += policy.suspect
+    if host.name in request.avoid:
+        cost += policy.avoid
+    return cost
+
+
+def _cheapest(request: Request, hosts: Sequence[Host], policy: Policy) -> dict[str, Host] | None:
+    """The cheapest combination of distinct, mutually equivalent hosts, or None. Ties go to the first by name."""
+    best: tuple[float, list[str], dict[str, Host]] | None = None
+    for chosen in _combinations(request.roles, hosts):
+        cost = sum(_cost(request, role, chosen[role.role], policy) for role in request.roles)
+        names = [chosen[role.role].name for role in request.roles]
+        if best is None or (cost, names) < best[:2]:
+            best = (cost, names, chosen)
+    return best[2] if best else None
+
+
+def _combinations(roles: Sequence[RoleRequest], hosts: Sequence[Host]) -> Iterator[dict[str, Host]]:
+    if not roles:
+        yield {}
+        return
+    *before, last = roles
+    for chosen in _combinations(before, hosts):
+        taken = {host.name for host in chosen.values()}
+        for host in hosts:
+            if host.name in taken or not last.requirement.matches(host):
+                continue
+            if last.equivalent and not _equivalent(last, host, before, chosen):
+                continue
+            yield {**chosen, last.role: host}
+
+
+def _equivalent(role: RoleRequest, host: Host, before: Sequence[RoleRequest], chosen: Mapping[str, Host]) -> bool:
+    peers = [chosen[other.role] for other in before if other.equivalent == role.equivalent]
+    common = {flag for flag in host.flags if flag.startswith("equiv-")}
+    for peer in peers:
+        common &= peer.flags
+    return bool(common) or not peers

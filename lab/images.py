@@ -1,0 +1,539 @@
+"""Images: what a host or a guest boots, built from a manifest and kept by content.
+
+A manifest (images/*.toml) names a Debian suite, packages and what to take of them. Building downloads and extracts
+the packages (nothing of them is run, so neither root nor an emulator is needed), packs the chosen files with an
+overlay of ours into an initramfs, and takes the kernel and the hypervisor out. The result stays in
+`HOME/images/NAME/DIGEST/` and is reused until its manifest, overlay or sources change.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Protocol, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from lab.errors import ConfigError, Evidence, InfraError
+from lab.image_formats import Entry, FormatError, cpio_archive, kernel_image, uncompressed
+from lab.image_tree import LAYOUT, NotInTreeError, Picker, Tree, kernel_modules, overlay_entries
+
+# Counted up whenever the same manifest would give another image: it is part of every digest.
+BUILDER_VERSION = 1
+SPACE_FOR_A_BUILD = 2 * 1024**3
+KEEP_OLD_FOR = 24 * 3600.0
+_BUILDS_AT_ONCE = 2
+_MEDIA_SPARE = 8 * 1024**2
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_TOOLS = {"mmdebstrap": "mmdebstrap", "zstd": "zstd", "mkfs.ext4": "e2fsprogs", "gcc": "gcc libc6-dev"}
+_COMPILERS = {"amd64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc"}
+_STAGES = {
+    "running apt-get update": "index",
+    "downloading packages": "download",
+    "extracting archives": "extract",
+}
+
+
+def _path_in_tree(text: str) -> str:
+    if not text.startswith("/") or ".." in text.split("/") or text.endswith("/"):
+        raise ValueError("must be an absolute path without '..' and without '/' at the end")
+    return text
+
+
+def _path_below(text: str) -> str:
+    if text.startswith("/") or ".." in text.split("/"):
+        raise ValueError("must be a relative path without '..'")
+    return text
+
+
+TreePath = Annotated[str, AfterValidator(_path_in_tree)]
+RelativePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(_path_below)]
+Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
+Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Strict):
+    """A C program of ours: `file` in images/sources is compiled and linked statically, and put at `target`."""
+
+    file: RelativePath
+    target: TreePath
+
+
+class Manifest(_Strict):
+    """What one image is made of. See images/*.toml; unknown fields are refused."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+    kind: Literal["dom0", "guest"]
+    suite: Annotated[str, StringConstraints(pattern=r"^[a-z]+$")]
+    arch: Literal["amd64", "arm64"]
+    xen: Annotated[str, StringConstraints(pattern=r"^4\.[0-9]+$")] | None = None
+    packages: Annotated[tuple[Package, ...], Field(min_length=1)]
+    commands: tuple[TreePath, ...] = ()
+    include: tuple[TreePath, ...] = ()
+    modules: tuple[Module, ...] = ()
+    modules_on_demand: tuple[Module, ...] = ()
+    overlay: RelativePath
+    sources: tuple[Source, ...] = ()
+
+    @model_validator(mode="after")
+    def _xen_only_in_dom0(self) -> Self:
+        if (self.kind == "dom0") != (self.xen is not None):
+            raise ValueError("a dom0 names its Xen version in `xen`, a guest has none")
+        return self
+
+
+class Progress(Protocol):
+    """Told how a build goes: `fraction` is 0..1, or None where it cannot be known. May be called from any thread."""
+
+    def __call__(self, image: str, stage: str, fraction: float | None) -> None: ...
+
+
+class Extractor(Protocol):
+    """Fetches the manifest's packages and extracts them into the empty folder `tree`; raises a LabError."""
+
+    def __call__(self, manifest: Manifest, tree: Path, stage: Callable[[str], None]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """A finished image. The files are never changed; do not write to them.
+
+    `hypervisor` is an uncompressed ELF (multiboot) on amd64 and None for a guest; `kernel` is a raw ELF vmlinux
+    on amd64 (an Image on arm64); `initramfs` is zstd for a dom0 and plain for a guest.
+    """
+
+    name: str
+    kind: Literal["dom0", "guest"]
+    arch: str
+    digest: str
+    folder: Path
+    hypervisor: Path | None
+    kernel: Path
+    initramfs: Path
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageState:
+    """One line of `lab image list`. `size` in bytes and `built_at` in Unix seconds are None until it is built."""
+
+    name: str
+    kind: Literal["dom0", "guest"]
+    suite: str
+    arch: str
+    digest: str
+    built: bool
+    size: int | None
+    built_at: float | None
+
+
+def load_manifests(folder: Path) -> Mapping[str, Manifest]:
+    """The manifests in `folder` by name, sorted. Raises ConfigError naming the file and the field that is wrong."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder of image manifests")
+    return {path.stem: _load_manifest(path) for path in sorted(folder.glob("*.toml"))}
+
+
+def host_overlay(files: Mapping[str, tuple[int, bytes]]) -> bytes:
+    """A cpio archive of `files` (path -> (permissions, content)) with the folders above them; a multiple of 4 bytes.
+
+    Meant to be put behind an initramfs (see `initramfs_with`): the kernel unpacks one after the other, so these
+    files replace the image's own of the same path.
+    """
+    entries = [Entry.file(path, content, permissions) for path, (permissions, content) in files.items()]
+    if any(entry.path.strip("/").startswith("root/") for entry in entries):
+        entries.append(Entry.folder("root", 0o700))  # sshd refuses keys below a folder others may write to
+    return cpio_archive(entries)
+
+
+def initramfs_with(base: Path, files: Mapping[str, tuple[int, bytes]], out: Path) -> Path:
+    """Writes `out` = the initramfs `base` followed by `host_overlay(files)`, and returns it.
+
+    The kernel wants each archive to begin on a multiple of 4 bytes, so a compressed base is padded with zeros.
+    """
+    with base.open("rb") as source, out.open("wb") as target:
+        shutil.copyfileobj(source, target, 1024 * 1024)
+        target.write(b"\0" * (-target.tell() % 4))
+        target.write(host_overlay(files))
+    return out
+
+
+class ImageStore:
+    """The images of one lab home. Safe to use from several threads and processes at once."""
+
+    def __init__(self, home: Path, manifests: Path, *, extract: Extractor | None = None) -> None:
+        """`home` is the lab's home, `manifests` the images/ folder. `extract` replaces the download (tests)."""
+        self._folder = home / "images"
+        self._sources = manifests
+        self._extract = extract or extract_with_mmdebstrap
+
+    def manifest(self, name: str) -> Manifest:
+        """The manifest of that name. Raises ConfigError if there is none."""
+        path = self._sources / f"{name}.toml"
+        known = sorted(one.stem for one in self._sources.glob("*.toml"))
+        if name not in known:
+            raise ConfigError(f"there is no image {name!r}", hint=f"there are: {', '.join(known)}")
+        return _load_manifest(path)
+
+    def digest(self, manifest: Manifest) -> str:
+        """Sixteen hex digits over everything of ours that makes the image what it is."""
+        total = hashlib.sha256(f"{BUILDER_VERSION}\n{manifest.model_dump_json()}\n".encode())
+        for entry in overlay_entries(self._sources / "overlays" / manifest.overlay):
+            total.update(f"{entry.path}\n{entry.mode}\n{len(entry.data)}\n".encode() + entry.data)
+        for source in manifest.sources:
+            content = (self._sources / "sources" / source.file).read_bytes()
+            total.update(f"{source.file}\n{len(content)}\n".encode() + content)
+        return total.hexdigest()[:16]
+
+    def state(self) -> list[ImageState]:
+        """Every image there is a manifest for, built or not, sorted by name. Builds nothing."""
+        states = []
+        for name, manifest in load_manifests(self._sources).items():
+            digest = self.digest(manifest)
+            folder = self._folder / name / digest
+            built = (folder / "image.json").exists()
+            size = sum(path.stat().st_size for path in folder.iterdir()) if built else None
+            built_at = float(json.loads((folder / "image.json").read_text())["built_at"]) if built else None
+            states.append(
+                ImageState(name, manifest.kind, manifest.suite, manifest.arch, digest, built, size, built_at)
+            )
+        return states
+
+    def ensure(self, name: str, progress: Progress | None = None) -> BuiltImage:
+        """The image of that name, built now if it is not there. Another process that builds it is waited for.
+
+        Takes seconds when it is there, about a minute when not. Raises ConfigError if the manifest asks for what
+        does not exist, and InfraError if network, disk or tools fail; nothing half-built is left behind.
+        """
+        report = progress or _silent
+        manifest = self.manifest(name)
+        digest = self.digest(manifest)
+        folder = self._folder / name / digest
+        if (folder / "image.json").exists():
+            return _opened(folder)
+        with _translated(name, self._folder), _locked(self._folder / name, lambda: report(name, "wait", None)):
+            if not (folder / "image.json").exists():
+                self._build(manifest, digest, folder, report)
+            return _opened(folder)
+
+    def ensure_all(self, names: Sequence[str], progress: Progress | None = None) -> list[BuiltImage]:
+        """`ensure` for each, two at a time, in the given order. The first error is raised after all have ended."""
+        with ThreadPoolExecutor(max_workers=_BUILDS_AT_ONCE) as pool:
+            return list(pool.map(lambda name: self.ensure(name, progress), names))
+
+    def media(self, guest_names: Sequence[str], progress: Progress | None = None) -> Path:
+        """A read-only ext4 file with `/NAME/vmlinux` and `/NAME/initramfs` of each guest image, built if need be."""
+        images = self.ensure_all(sorted(set(guest_names)), progress)
+        what = json.dumps([BUILDER_VERSION, [(image.name, image.digest) for image in images]])
+        digest = hashlib.sha256(what.encode()).hexdigest()[:16]
+        place = self._folder / "media"
+        result = place / digest / "media.ext4"
+        if result.exists():
+            os.utime(result.parent)
+            return result
+        _need_tools("mkfs.ext4")
+        with _translated("media", self._folder), _locked(place, lambda: None):
+            if not result.exists():
+                with _fresh_folder(place) as work:
+                    _make_media(images, work)
+                    (work / "new").rename(result.parent)
+                _remove_old(place, digest)
+        return result
+
+    def _build(self, manifest: Manifest, digest: str, folder: Path, report: Progress) -> None:
+        name = manifest.name
+        _need_tools("zstd", *(["gcc"] if manifest.sources else []))
+        free = shutil.disk_usage(folder.parent).free
+        if free < SPACE_FOR_A_BUILD:
+            raise InfraError(
+                f"only {free // 1024**2} MiB are free at {folder.parent}, building {name} needs "
+                f"{SPACE_FOR_A_BUILD // 1024**2} MiB",
+                hint="free some space, or set LAB_HOME to a larger disk",
+            )
+        with _fresh_folder(folder.parent) as work:
+            self._extract(manifest, work / "tree", lambda stage: report(name, stage, None))
+            new = work / "new"
+            new.mkdir()
+            try:
+                versions = self._pack(manifest, Tree(work / "tree", manifest.arch), new, report)
+            except (NotInTreeError, FormatError) as error:
+                raise ConfigError(
+                    f"image {name}: {error}",
+                    hint=f"correct {self._sources / name}.toml, or add the package it is in (suite {manifest.suite})",
+                ) from error
+            facts = {
+                "name": name, "kind": manifest.kind, "arch": manifest.arch, "digest": digest,
+                "versions": versions, "built_at": time.time(),
+            }  # fmt: skip
+            (new / "image.json").write_text(json.dumps(facts, indent=1))
+            new.rename(folder)
+        _remove_old(folder.parent, digest)
+        report(name, "ready", 1.0)
+
+    def _pack(self, manifest: Manifest, tree: Tree, new: Path, report: Progress) -> dict[str, str]:
+        report(manifest.name, "closure", None)
+        picker = Picker(tree, manifest.arch)
+        for pattern in manifest.include:
+            picker.take(pattern)
+        for pattern in manifest.commands:
+            picker.take_command(pattern)
+        entries = {entry.path.strip("/"): entry for entry in LAYOUT}
+        entries |= {path.strip("/"): entry for path, entry in picker.entries.items()}
+        more = kernel_modules(tree, manifest.modules, manifest.modules_on_demand, _unzstd)
+        more += overlay_entries(self._sources / "overlays" / manifest.overlay)
+        more += [
+            Entry.file(source.target, _compiled(self._sources / "sources" / source.file, manifest), 0o755)
+            for source in manifest.sources
+        ]
+        entries |= {entry.path.strip("/"): entry for entry in more}  # ours win over Debian's
+        report(manifest.name, "pack", None)
+        archive = cpio_archive(entries.values())
+        if manifest.kind == "dom0":
+            archive = _run(["zstd", "-q", "-12", "-T0", "-c"], archive)
+            # Debian packs it with gzip on amd64; multiboot wants it plain.
+            packed = f"/boot/xen-{manifest.xen}-{manifest.arch}{'.gz' if manifest.arch == 'amd64' else ''}"
+            (new / "hypervisor").write_bytes(uncompressed(tree.read(packed), _unzstd))
+        (new / "initramfs").write_bytes(archive)
+        (new / "vmlinux").write_bytes(kernel_image(tree.read(f"/boot/vmlinuz-{tree.kernel_release()}"), _unzstd))
+        return tree.versions(manifest.packages)
+
+
+def extract_with_mmdebstrap(manifest: Manifest, tree: Path, stage: Callable[[str], None]) -> None:
+    """The real Extractor: mmdebstrap from the mirror this machine is set up with. Works as root and as anybody."""
+    _need_tools("mmdebstrap")
+    command = [
+        "mmdebstrap", "--variant=extract", "--format=directory", f"--architectures={manifest.arch}",
+        f"--mode={'root' if os.geteuid() == 0 else 'chrootless'}", f"--include={','.join(manifest.packages)}",
+    ]  # fmt: skip
+    if Path(_KEYRING).exists():  # the machine's own keyring may not know a newer or older suite
+        command.append(f"--keyring={_KEYRING}")
+    command += [manifest.suite, str(tree), *debian_mirror()]
+    lines: list[str] = []
+    # Its own process group, so that an interrupted build takes apt and all the others with it.
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        errors="replace", process_group=0, env=os.environ | {"LC_ALL": "C", "TMPDIR": str(tree.parent)},
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                lines.append(line.rstrip())
+                for text, name in _STAGES.items():
+                    if text in line:
+                        stage(name)
+            status = process.wait()
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+            raise
+    if status:
+        raise extraction_error(manifest, command, status, "\n".join(lines))
+
+
+def extraction_error(manifest: Manifest, command: Sequence[str], status: int, output: str) -> ConfigError | InfraError:
+    """What a failed mmdebstrap means, in one line; its whole output is in the error's evidence."""
+    evidence = Evidence(command=" ".join(command), exit_status=status, output=output[-20_000:])
+    lines = output.splitlines()
+    for line in lines:
+        for mark in ("Unable to locate package ", "has no installation candidate"):
+            if mark in line:
+                package = line.rpartition(mark)[2] or line.partition("Package '")[2].partition("'")[0]
+                return ConfigError(
+                    f"image {manifest.name}: there is no package {package} in {manifest.suite} ({manifest.arch})",
+                    hint=f"correct `packages` in {manifest.name}.toml",
+                    evidence=evidence,
+                )
+    if any("No space left on device" in line for line in lines):
+        return _disk_full(manifest.name, command[-1], evidence)
+    if any(word in line for line in lines for word in ("does not have a Release file", "404  Not Found")):
+        return ConfigError(
+            f"image {manifest.name}: the mirror has no suite {manifest.suite} for {manifest.arch}",
+            hint="correct `suite`, or use a mirror that has it in the apt sources of this machine",
+            evidence=evidence,
+        )
+    network = ("Could not connect", "Could not resolve", "Temporary failure resolving", "Failed to fetch", "timed out")
+    if any(word in line for line in lines for word in network):
+        return InfraError(
+            f"image {manifest.name}: the Debian mirror cannot be reached",
+            hint="check the network and this machine's apt sources: `apt-get update` must work",
+            evidence=evidence,
+        )
+    last = next((line for line in reversed(lines) if line.startswith("E: ") and "failed to run" not in line), "")
+    return InfraError(
+        f"image {manifest.name}: mmdebstrap failed with exit status {status}: {last.removeprefix('E: ') or 'no error text'}",
+        evidence=evidence,
+    )
+
+
+def debian_mirror() -> list[str]:
+    """The Debian mirror in this machine's apt sources, as arguments for mmdebstrap; empty if there is none."""
+    try:
+        found = subprocess.run(
+            ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"],
+            capture_output=True, text=True, check=False, timeout=60,
+        ).stdout.split()  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return next(([site] for site in found if site.rstrip("/").endswith("/debian")), [])
+
+
+def _load_manifest(path: Path) -> Manifest:
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if "name" in content:
+        raise ConfigError(f"{path}: name: the name of an image is the name of its file")
+    try:
+        manifest = Manifest.model_validate({"name": path.stem, **content})
+    except ValidationError as error:
+        what = "; ".join(
+            f"{'.'.join(str(part) for part in one['loc']) or 'manifest'}: {one['msg']}" for one in error.errors()
+        )
+        raise ConfigError(f"{path}: {what}") from error
+    if not (path.parent / "overlays" / manifest.overlay).is_dir():
+        raise ConfigError(f"{path}: overlay: there is no folder overlays/{manifest.overlay}")
+    for source in manifest.sources:
+        if not (path.parent / "sources" / source.file).is_file():
+            raise ConfigError(f"{path}: sources: there is no file sources/{source.file}")
+    return manifest
+
+
+def _opened(folder: Path) -> BuiltImage:
+    facts = json.loads((folder / "image.json").read_text())
+    os.utime(folder)  # in use: not to be removed as old
+    return BuiltImage(
+        name=facts["name"],
+        kind=facts["kind"],
+        arch=facts["arch"],
+        digest=facts["digest"],
+        folder=folder,
+        hypervisor=folder / "hypervisor" if facts["kind"] == "dom0" else None,
+        kernel=folder / "vmlinux",
+        initramfs=folder / "initramfs",
+        versions=facts["versions"],
+    )
+
+
+def _silent(image: str, stage: str, fraction: float | None) -> None:
+    del image, stage, fraction
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Holds the folder's lock; calls `waiting` once if another process has it. The kernel frees it if we die."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _fresh_folder(place: Path) -> Iterator[Path]:
+    """A folder to build in, on the same disk as `place`, removed at the end. To be used under the lock of `place`."""
+    for left in place.glob(".building-*"):  # by the lock, nobody works in them: their process was killed
+        shutil.rmtree(left, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=".building-", dir=place))
+    work.chmod(0o755)  # apt's own user must be able to look in
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _translated(name: str, place: Path) -> Iterator[None]:
+    """Turns what the system says about a full disk or a forbidden folder into the lab's words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise _disk_full(name, str(place), None) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise InfraError(f"image {name}: {error}", hint=f"is {place} yours to write to?") from error
+        raise
+
+
+def _disk_full(name: str, place: str, evidence: Evidence | None) -> InfraError:
+    return InfraError(
+        f"image {name}: the disk is full at {place}",
+        hint="free some space (about 2 GiB), or set LAB_HOME to a larger disk",
+        evidence=evidence,
+    )
+
+
+def _remove_old(place: Path, keep: str) -> None:
+    """Removes other digests that nobody has used for a day; a running flight may still read a younger one."""
+    for path in place.iterdir():
+        if path.is_dir() and path.name != keep and not path.name.startswith("."):
+            if time.time() - path.stat().st_mtime > KEEP_OLD_FOR:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _need_tools(*tools: str) -> None:
+    for tool in tools:
+        if shutil.which(tool) is None:
+            raise InfraError(f"{tool} is not installed", hint=f"apt install {_TOOLS[tool]}")
+
+
+def _run(command: Sequence[str], given: bytes = b"") -> bytes:
+    done = subprocess.run(command, input=given, capture_output=True, check=False)
+    if done.returncode:
+        output = done.stderr.decode(errors="replace")
+        evidence = Evidence(command=" ".join(command), exit_status=done.returncode, output=output[-20_000:])
+        if "No space left on device" in output:
+            raise _disk_full(command[0], command[-1], evidence)
+        raise InfraError(f"{command[0]} failed with exit status {done.returncode}", evidence=evidence)
+    return done.stdout
+
+
+def _unzstd(data: bytes) -> bytes:
+    # Its exit status says nothing here: behind the stream of a bzImage come four bytes that are not zstd.
+    return subprocess.run(["zstd", "-q", "-dc"], input=data, capture_output=True, check=False).stdout
+
+
+def _compiled(source: Path, manifest: Manifest) -> bytes:
+    compiler = _COMPILERS[manifest.arch]
+    if shutil.which(compiler) is None:
+        raise InfraError(f"{compiler} is not installed", hint=f"apt install gcc-{compiler.removesuffix('-gcc')}")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "program"
+        flags = ["-static", "-Os", "-Wall", "-Wextra", "-Werror", "-s", "-ffunction-sections", "-Wl,--gc-sections"]
+        _run([compiler, "-std=gnu11", *flags, "-o", str(out), str(source)])
+        return out.read_bytes()
+
+
+def _make_media(images: Sequence[BuiltImage], work: Path) -> None:
+    """work/new/media.ext4 with the images' files."""
+    content, new = work / "content", work / "new"
+    size = _MEDIA_SPARE
+    for image in images:
+        folder = content / image.name
+        folder.mkdir(parents=True)
+        for source, name in ((image.kernel, "vmlinux"), (image.initramfs, "initramfs")):
+            shutil.copyfile(source, folder / name)
+            size += source.stat().st_size
+    new.mkdir()
+    size = size * 21 // 20
+    _run([
+        "mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "root_owner=0:0,nodiscard",
+        "-L", "lab-media", "-d", str(content), str(new / "media.ext4"), f"{size // 1024}k",
+    ])  # fmt: skip

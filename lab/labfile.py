@@ -1,0 +1,168 @@
+"""`lab.toml`: which hosts this lab has and how each is driven."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from lab.errors import ConfigError
+from lab.hosts.model import Host, PropertyValue
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
+Flag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+PropertyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class QemuSettings(_Settings):
+    """A host this lab starts itself, as a QEMU process.
+
+    `cpus` are the machine's; dom0 always gets one (emulated, a second one costs an order of magnitude). `accel` auto
+    takes KVM where it works. Hosts of one `lan` reach each other. `index` numbers the host on it (192.168.77.INDEX);
+    without one it is the host's place in the file.
+    """
+
+    method: Literal["qemu"]
+    memory_mib: int = Field(default=2048, ge=512, le=1 << 20)
+    cpus: int = Field(default=1, ge=1, le=64)
+    dom0_memory_mib: int = Field(default=1024, ge=256, le=1 << 20)
+    accel: Literal["auto", "tcg", "kvm"] = "auto"
+    lan: Name = "default"
+    index: int | None = Field(default=None, ge=1, le=200)
+
+    @model_validator(mode="after")
+    def _xen_needs_room(self) -> QemuSettings:
+        if self.dom0_memory_mib + 128 > self.memory_mib:
+            raise ValueError("dom0_memory_mib must leave Xen 128 MiB of memory_mib")
+        return self
+
+
+# One more method makes this `Annotated[QemuSettings | Other, Field(discriminator="method")]`.
+DriverSettings = QemuSettings
+
+
+class HostSettings(_Settings):
+    """One `[[host]]` of the file."""
+
+    name: Name
+    arch: Literal["x86_64", "arm64"]
+    flags: tuple[Flag, ...] = Field(default=(), strict=False)
+    properties: dict[PropertyName, PropertyValue] = Field(default_factory=dict)
+    driver: DriverSettings
+
+
+class LabSettings(_Settings):
+    """The `[lab]` table."""
+
+    name: Name
+
+
+class LabFile(_Settings):
+    """A lab as its operator described it. Read it with `load_lab_file`."""
+
+    lab: LabSettings
+    host: tuple[HostSettings, ...] = Field(default=(), strict=False)
+
+    @model_validator(mode="after")
+    def _each_host_once(self) -> LabFile:
+        for what, values in (
+            ("host name", [host.name for host in self.host]),
+            ("driver.index", [str(index) for index in self._indices().values()]),
+        ):
+            twice = [value for value, count in Counter(values).items() if count > 1]
+            if twice:
+                raise ValueError(f"{what} {twice[0]} is used twice; give each host its own")
+        if any(index > 200 for index in self._indices().values()):
+            raise ValueError("more than 200 hosts on the embedded network")
+        return self
+
+    def _indices(self) -> dict[str, int]:
+        return {host.name: host.driver.index or place for place, host in enumerate(self.host, start=1)}
+
+    def settings(self, name: str) -> HostSettings:
+        """The settings of a host; `ConfigError` when the lab has none of this name."""
+        for host in self.host:
+            if host.name == name:
+                return host
+        known = ", ".join(host.name for host in self.host) or "none"
+        raise ConfigError(f"there is no host {name!r} in this lab", hint=f"hosts: {known}")
+
+    def index_of(self, name: str) -> int:
+        """The host's number on the embedded network, from 1."""
+        return self._indices()[self.settings(name).name]
+
+    def hosts(self) -> tuple[Host, ...]:
+        """All hosts as the planner sees them: what they offer, free and in good health."""
+        return tuple(
+            Host(
+                name=host.name,
+                arch=host.arch,
+                flags=frozenset(host.flags),
+                properties=MappingProxyType(dict(host.properties)),
+            )
+            for host in self.host
+        )
+
+
+def load_lab_file(path: Path) -> LabFile:
+    """Read a lab file; any mistake in it is a `ConfigError` of one line that names the file and the field."""
+    try:
+        data = tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: there is no such file", hint="run from the lab's folder, or name its lab.toml") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}", hint="the file must be TOML, see toml.io") from error
+    try:
+        return LabFile.model_validate(data)
+    except ValidationError as error:
+        raise _told(path, data, error) from error
+
+
+def _told(path: Path, data: dict[str, object], error: ValidationError) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    where = _field(data, first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    match first["type"]:
+        case "extra_forbidden":
+            message, hint = "no such setting", "mind the spelling, or remove the line"
+        case "missing":
+            message, hint = "is missing", "add it"
+        case "literal_error":
+            expected = str(first.get("ctx", {}).get("expected", ""))
+            message, hint = f"{_short(first['input'])} is not known", f"use {expected}"
+        case "string_pattern_mismatch" if where.endswith("name") or where.endswith("lan"):
+            message, hint = f"{_short(first['input'])} is no valid name", "use 1 to 32 of a-z, 0-9 and -"
+        case "value_error":
+            message, _, hint = first["msg"].removeprefix("Value error, ").partition("; ")
+        case _:
+            message, hint = f"{_short(first['input'])}: {first['msg'].lower()}", "correct the value"
+    return ConfigError(f"{path}: {where}: {message}{more}", hint=hint)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _field(data: dict[str, object], location: tuple[int | str, ...]) -> str:
+    """The place in the reader's words: `host emu0: driver.memory_mib` rather than host.0.driver.memory_mib."""
+    if len(location) >= 2 and location[0] == "host" and isinstance(location[1], int):
+        hosts = data.get("host")
+        host = hosts[location[1]] if isinstance(hosts, list) else None
+        name = host.get("name") if isinstance(host, dict) else None
+        who = f"host {name}" if isinstance(name, str) else f"host number {location[1] + 1}"
+        rest = ".".join(str(part) for part in location[2:])
+        return f"{who}: {rest}" if rest else who
+    return ".".join(str(part) for part in location) or "lab file"

@@ -1,0 +1,27 @@
+"""Clean a host: power it off, whatever it was doing, and set it free."""
+
+from __future__ import annotations
+
+from lab.context import Lab
+from lab.db import flights, hosts
+from lab.errors import LabError
+from lab.hosts.model import Health
+
+
+def clean_host(lab: Lab, name: str) -> None:
+    """Power off a host in cleaning and free it; a host that refuses is quarantined with the reason."""
+    with lab.reads() as session:
+        if name not in hosts.cleaning_hosts(session):
+            return  # somebody else was quicker
+    failure: LabError | None = None
+    try:
+        lab.machines.power_off(name)
+    except LabError as error:
+        failure = error
+    with lab.sessions.begin() as session:
+        if failure is not None:
+            reason = f"could not be powered off: {failure.message}"
+            hosts.set_health(session, name, Health.QUARANTINED, reason=reason, actor="lab", now=lab.clock())
+        hosts.end_cleaning(session, name)
+        flights.add_event(session, kind="host", now=lab.clock(), data={"host": name})
+    lab.bell.ring()

@@ -1,0 +1,77 @@
+"""Construct a flight: check everything a submitter wrote, then insert it whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy.orm import Session
+
+from lab.context import Lab
+from lab.db import flights
+from lab.db import session as db
+from lab.errors import ConfigError
+from lab.flights.model import Job, JobSpec, Runvar, check_name
+from lab.flights.recipe import find_recipe
+from lab.flights.requests import request_of
+from lab.flights.runvars import check_runvar
+from lab.flights.status import Blessing, JobStatus
+from lab.hosts.planner import check_possible
+
+
+def construct_flight(
+    session: Session,
+    lab: Lab,
+    specs: Sequence[JobSpec],
+    *,
+    branch: str,
+    intended: Blessing,
+    submitter: str,
+    note: str = "",
+    priority: int = 0,
+) -> int:
+    """Insert a flight of these jobs, queued; returns its number.
+
+    Raises `ConfigError` when any part is wrong: an unknown recipe, runvar or image, a bad name, a host requirement
+    that no combination of the lab's hosts could ever meet. Then nothing is inserted.
+    """
+    if not specs:
+        raise ConfigError("a flight needs at least one job", hint="name one with --jobs")
+    check_name("branch", branch)
+    for spec in specs:
+        check_job(lab, spec)
+    if len({spec.name for spec in specs}) != len(specs):
+        raise ConfigError("two jobs of the flight have the same name")
+    now = lab.clock()
+    flight = flights.add_flight(
+        session,
+        branch=branch,
+        intended=intended,
+        submitter=submitter,
+        note=note,
+        jobs=specs,
+        now=now,
+        priority=priority,
+    )
+    flights.add_event(session, kind="flight", now=now, flight=flight, data={"status": JobStatus.QUEUED.value})
+    db.after_commit(session, lab.bell.ring)
+    return flight
+
+
+def check_job(lab: Lab, spec: JobSpec) -> None:
+    """Raise `ConfigError`, naming the job, when it could never run."""
+    try:
+        check_name("job", spec.name)
+        roles = [role.name for role in find_recipe(spec.recipe).roles]
+        for name, value in spec.runvars.items():
+            check_runvar(name, value, roles)
+            if name.endswith("_image"):
+                lab.images.check(value)
+        job = Job(flight=0, name=spec.name, recipe=spec.recipe, status=JobStatus.QUEUED)
+        check_possible(request_of(replace(job, runvars=_definition(spec))), lab.hosts)
+    except ConfigError as error:
+        raise type(error)(f"job {spec.name}: {error.message}", hint=error.hint) from error
+
+
+def _definition(spec: JobSpec) -> tuple[Runvar, ...]:
+    return tuple(Runvar(name=name, value=value) for name, value in spec.runvars.items())

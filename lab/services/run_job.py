@@ -1,0 +1,298 @@
+"""Run a job: claim its attempt, run the recipe on its hosts, keep the evidence, settle.
+
+A job takes minutes to hours, so this service opens short transactions of its own and holds none while hardware works.
+Every write is made under the attempt's token: a worker that was fenced off can neither write nor switch anything.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from lab.context import Lab
+from lab.db import flights
+from lab.db import hosts as host_rows
+from lab.db.tables import AttemptRow
+from lab.errors import Aborted, Evidence, HostDiedError, LabError, StepFailure
+from lab.flights.model import Job, StepResult
+from lab.flights.recipe import Line, Recipe, find_recipe
+from lab.flights.reuse import readable_inputs, setup_key
+from lab.flights.runvars import Runvars
+from lab.flights.status import JobStatus, StepStatus, job_status_of, step_status_of
+from lab.flights.steps import SkipStep, Step, find_step
+from lab.hosts.protocols import HostAccess
+from lab.services.hold import Hold, either
+from lab.services.settle import settle_attempt
+from lab.services.step_context import JobStep, StepLog
+from lab.services.watch import HostWatch, console_tail
+
+EVIDENCE_LIMIT = 16_384
+"""Characters of one piece of evidence that go into the database; the step's log has the whole."""
+
+
+def worker_name() -> str:
+    """Who this worker is, for people."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def run_job(lab: Lab, attempt: int, token: str) -> JobStatus | None:
+    """Run an attempt to its end; returns its status, or None when it was not (or is no longer) ours."""
+    until = lab.clock() + timedelta(seconds=lab.settings.lease_s)
+    with lab.sessions.begin() as session:
+        if not flights.claim_attempt(session, attempt, token, worker=worker_name(), until=until):
+            return None
+        row = flights.find_attempt(session, attempt)
+        assert row is not None
+        job = flights.load_job(session, row.flight, row.job)
+    with Hold(lab, attempt=attempt, token=token, flight=row.flight, job=row.job) as hold:
+        run = _Run(lab=lab, row=row, token=token, job=job, hold=hold, recipe=find_recipe(job.recipe))
+        return run.whole()
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One attempt at work."""
+
+    lab: Lab
+    row: AttemptRow
+    token: str
+    job: Job
+    hold: Hold
+    recipe: Recipe
+    hosts: dict[str, HostAccess] = field(default_factory=dict)
+    outcomes: list[StepStatus] = field(default_factory=list)
+    reason: str = ""
+    started: bool = False
+
+    def whole(self) -> JobStatus | None:
+        """Run every line, then settle. Whatever happens, the attempt is settled or was taken from us."""
+        clean = True
+        try:
+            self._open_hosts()
+            reused = {held.role for held in self.row.hosts if held.reused}
+            for stepno, line in enumerate(self.recipe.lines, start=1):
+                if self.hold.lost:
+                    return None
+                if self._failed and not line.always:
+                    continue
+                self._line(stepno, line, skip=line.setup and self._role(line) in reused)
+            status = job_status_of(self.outcomes)
+            if self.hold.aborted:
+                status, self.reason = JobStatus.ABORTED, "the flight was aborted"
+            # A host is handed on as it stands only after a pass; anything else may have left it in any state.
+            clean = status is not JobStatus.PASS
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job is broken and its hosts must come back
+            status, self.reason = JobStatus.BROKEN, _one_line(error)
+        finally:
+            self._close_hosts()
+        with self.lab.sessions.begin() as session:
+            settled = settle_attempt(
+                session,
+                self.lab,
+                self.row,
+                token=self.token,
+                status=status,
+                reason=self.reason,
+                clean=clean,
+                setups=None if clean else self._setups(),
+            )
+        return status if settled else None
+
+    @property
+    def _failed(self) -> bool:
+        return job_status_of(self.outcomes) is not JobStatus.PASS
+
+    def _role(self, line: Line) -> str:
+        return line.role or self.recipe.roles[0].name
+
+    def _setups(self) -> dict[str, str]:
+        runvars = Runvars(self.job.values)
+        return {held.host: setup_key(held.role, runvars) for held in self.row.hosts}
+
+    def _open_hosts(self) -> None:
+        for held in self.row.hosts:
+            self.hosts[held.role] = self.lab.machines.open(held.host)
+            self._set_runvar(held.role, held.host)
+            if not held.reused:
+                # From here on nobody knows how the host stands, until this job has passed.
+                with self.lab.sessions.begin() as session:
+                    host_rows.set_host_setup(session, held.host, None, None)
+
+    def _close_hosts(self) -> None:
+        for host in self.hosts.values():
+            host.close()
+
+    def _set_runvar(self, name: str, value: str) -> None:
+        with self.lab.sessions.begin() as session:
+            if flights.held(session, self.row.id, self.token):
+                flights.save_runvar(session, self.row.flight, self.row.job, name, value)
+
+    def _values(self) -> Mapping[str, str]:
+        with self.lab.reads() as session:
+            return flights.load_job(session, self.row.flight, self.row.job).values
+
+    def _save(self, step: StepResult) -> None:
+        with self.lab.sessions.begin() as session:
+            if not flights.held(session, self.row.id, self.token):
+                self.hold.lost = True
+                return
+            flights.save_step(session, self.row.id, step)
+            flights.add_event(
+                session,
+                kind="step",
+                now=self.lab.clock(),
+                flight=self.row.flight,
+                data={"job": self.row.job, "testid": step.testid, "status": step.status.value},
+            )
+
+    def _line(self, stepno: int, line: Line, *, skip: bool) -> None:
+        role = self._role(line)
+        host = self.hosts[role]
+        number = f"{stepno:02d}.{line.testid.replace('/', '-')}"
+        log = StepLog(self.lab.logs / str(self.row.flight) / self.row.job / str(self.row.number) / f"{number}.log")
+        step = StepResult(
+            stepno=stepno,
+            testid=line.testid,
+            step=line.step,
+            status=StepStatus.RUNNING,
+            started=self.lab.clock(),
+            host=host.name,
+            log=str(log.path.relative_to(self.lab.logs)),
+            console={access.name: (access.console.offset(), None) for access in self.hosts.values()},
+        )
+        try:
+            if skip:
+                ended = replace(step, status=StepStatus.SKIPPED, reason=f"{host.name} is set up already, and reused")
+                log.write(ended.reason)
+            else:
+                if not line.setup and not self.started:
+                    self._start()
+                self._save(step)
+                ended = self._run(step, line, log)
+        finally:
+            log.close()
+        self.outcomes.append(ended.status)
+        spans = {name: (start, self._offset(name)) for name, (start, _end) in step.console.items()}
+        self._save(replace(ended, finished=self.lab.clock(), console=spans))
+        if ended.status not in (StepStatus.PASS, StepStatus.SKIPPED) and not self.reason:
+            self.reason = f"{ended.testid}: {ended.reason}"
+
+    def _start(self) -> None:
+        """The hosts are set up; the recipe proper begins."""
+        self.started = True
+        with self.lab.sessions.begin() as session:
+            if not flights.set_attempt_status(session, self.row.id, self.token, JobStatus.RUNNING):
+                self.hold.lost = True
+                return
+            flights.set_job_status(
+                session, self.row.flight, self.row.job, current=JobStatus.PREPARING, to=JobStatus.RUNNING
+            )
+            flights.add_event(
+                session,
+                kind="job",
+                now=self.lab.clock(),
+                flight=self.row.flight,
+                data={"job": self.row.job, "status": JobStatus.RUNNING.value},
+            )
+
+    def _offset(self, name: str) -> int | None:
+        return next((host.console.offset() for host in self.hosts.values() if host.name == name), None)
+
+    def _run(self, step: StepResult, line: Line, log: StepLog) -> StepResult:
+        """Call the test case and turn how it ended into a result."""
+        declared = find_step(line.step)
+        context = self._context(line, log, declared)
+        try:
+            # After an abort the evidence is still taken; nothing else starts.
+            if not line.always:
+                self.hold.guard()
+            declared.function(context)
+        except SkipStep as skipped:
+            log.write(f"skipped: {skipped}")
+            return replace(step, status=StepStatus.SKIPPED, reason=str(skipped))
+        except Exception as error:  # noqa: BLE001 - every exception has a meaning here
+            return self._failure(step, line, log, error)
+        return replace(step, status=StepStatus.PASS)
+
+    def _context(self, line: Line, log: StepLog, declared: Step) -> JobStep:
+        role = self._role(line)
+        runvars = Runvars(self._values(), on_set=self._set_runvar)
+        deadline = time.monotonic() + declared.timeout_s
+
+        def in_time() -> None:
+            if time.monotonic() > deadline:
+                raise StepFailure(f"{line.testid} was not done after {declared.timeout_s:.0f} s")
+
+        # A step that sets a host up watches its machine itself; one that always runs must run on dead hosts, too.
+        watch = HostWatch(()) if line.setup or line.always else HostWatch(self.hosts.values())
+        holding = _nothing if line.always else self.hold.guard
+        guard = either(holding, in_time, watch.guard)
+        for host in self.hosts.values():
+            host.attend(guard=guard, trace=log.command)
+        return JobStep(
+            lab=self.lab,
+            job=self.job.id,
+            line=line,
+            role=role,
+            hosts=self.hosts,
+            runvars=runvars.restricted(readable_inputs(role)) if line.setup else runvars,
+            guard=guard,
+            step_log=log,
+        )
+
+    def _failure(self, step: StepResult, line: Line, log: StepLog, error: Exception) -> StepResult:
+        status = step_status_of(error, line.iffail)
+        if isinstance(error, StepFailure) and self._machine_is_off():
+            # The command failed because its host went away, not because Xen did wrong.
+            error = HostDiedError(
+                f"the machine went off during {line.testid}: {error.message}", evidence=error.evidence
+            )
+            status = StepStatus.BROKEN
+        log.write(f"{status.value}: {error}")
+        if not isinstance(error, LabError):
+            log.write("".join(traceback.format_exception(error)))
+        evidence = self._evidence(error)
+        for label, text in evidence.items():
+            log.write(f"--- {label}\n{text}")
+        if status is StepStatus.ABORTED and isinstance(error, Aborted):
+            self.reason = self.reason or error.message
+        return replace(step, status=status, reason=_one_line(error), evidence=evidence)
+
+    def _machine_is_off(self) -> bool:
+        return any(host.power.get() is False for host in self.hosts.values())
+
+    def _evidence(self, error: Exception) -> dict[str, str]:
+        given = (error.evidence if isinstance(error, LabError) else None) or Evidence()
+        pieces = {
+            "host": given.host or "",
+            "command": given.command or "",
+            "exit status": "" if given.exit_status is None else str(given.exit_status),
+            "output": given.output,
+        }
+        if given.console_tail:
+            pieces["console"] = given.console_tail
+        else:
+            for host in self.hosts.values():
+                pieces[f"console of {host.name}"] = console_tail(host)
+        if not isinstance(error, LabError):
+            pieces["traceback"] = "".join(traceback.format_exception(error))
+        return {label: _storable(text) for label, text in pieces.items() if text}
+
+
+def _nothing() -> None:
+    """Guard that lets everything go on."""
+
+
+def _storable(text: str) -> str:
+    """The end of a text, without NUL (PostgreSQL stores none)."""
+    return text.replace("\0", "\ufffd")[-EVIDENCE_LIMIT:]
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+    return " ".join(_storable(text).split())[:500]

@@ -1,0 +1,113 @@
+"""Settle: end an attempt, decide what its job does next, give its hosts back, and close a flight that is done.
+
+Every way an attempt can end comes through here, so that no host is ever forgotten: the worker that ran it, the
+reaper that found its worker dead, and a person who aborted it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from sqlalchemy.orm import Session
+
+from lab.context import Lab
+from lab.db import flights, hosts
+from lab.db import session as db
+from lab.db.tables import AttemptRow, FlightRow
+from lab.flights.status import Blessing, JobStatus, StepStatus
+from lab.hosts.model import HostState
+
+
+def settle_attempt(
+    session: Session,
+    lab: Lab,
+    row: AttemptRow,
+    *,
+    token: str,
+    status: JobStatus,
+    reason: str,
+    clean: bool,
+    setups: Mapping[str, str] | None = None,
+) -> bool:
+    """End an attempt under its token; False when it is no longer the caller's to end.
+
+    With `clean` its hosts are powered off by a worker before they are free again; else they are free at once, set up
+    as `setups` says (host -> key; a host that is not in it counts as not set up).
+    """
+    now = lab.clock()
+    if not flights.set_attempt_status(session, row.id, token, status, reason=reason, finished=now):
+        return False
+    closing = StepStatus.ABORTED if status is JobStatus.ABORTED else StepStatus.BROKEN
+    flights.end_running_steps(session, row.id, closing, reason=reason, now=now)
+    state = HostState.CLEANING if clean else HostState.FREE
+    names = hosts.release_hosts(session, row.id, state=state, setups=dict(setups or {}), flight=row.flight, now=now)
+    if clean:
+        for name in names:
+            db.after_commit(session, partial(lab.dispatch.clean_host, name))
+    _move_job(session, lab, row, status, reason)
+    close_if_done(session, lab, row.flight)
+    db.after_commit(session, lab.bell.ring)
+    return True
+
+
+def _move_job(session: Session, lab: Lab, row: AttemptRow, status: JobStatus, reason: str) -> None:
+    """A broken attempt goes back to the queue while retries last; anything else is the job's outcome."""
+    job = flights.load_job(session, row.flight, row.job)
+    if job.status.final:
+        return  # aborted by a person meanwhile
+    to = status
+    if status is JobStatus.BROKEN and row.number <= lab.settings.retries:
+        to, reason = JobStatus.QUEUED, f"attempt {row.number} was broken: {reason}"
+    flights.set_job_status(session, row.flight, row.job, current=job.status, to=to, reason=reason)
+    flights.add_event(
+        session, kind="job", now=lab.clock(), flight=row.flight, data={"job": row.job, "status": to.value}
+    )
+
+
+def close_if_done(session: Session, lab: Lab, flight: int) -> None:
+    """When every job has ended and no host is held: bless the flight and have its hosts powered off."""
+    session.flush()
+    whole = flights.load_flight(session, flight)
+    if not whole.status.final or flights.active_attempts(session, flight):
+        return
+    blessing = Blessing.BROKEN if whole.status is JobStatus.ABORTED else Blessing(whole.intended)
+    now = lab.clock()
+    if flights.close_flight(session, flight, blessing=blessing, now=now):
+        flights.add_event(session, kind="flight", now=now, flight=flight, data={"status": whole.status.value})
+        for name in hosts.start_cleaning(session, flight):
+            db.after_commit(session, partial(lab.dispatch.clean_host, name))
+
+
+def abort_flight(session: Session, lab: Lab, flight: int, *, reason: str) -> bool:
+    """Stop a flight: waiting jobs end at once, running ones as soon as their worker notices; False if it had ended.
+
+    What was found so far stays. Hosts are powered off.
+    """
+    if session.get(FlightRow, flight) is None:
+        flights.load_flight(session, flight)  # raises with the right words
+    changed = False
+    for job in flights.load_flight(session, flight).jobs:
+        if not job.status.final:
+            changed |= flights.set_job_status(
+                session, flight, job.name, current=job.status, to=JobStatus.ABORTED, reason=reason
+            )
+    for row in flights.active_attempts(session, flight):
+        if not row.worker:  # nobody has begun: there is nothing to wait for
+            settle_attempt(session, lab, row, token=row.token, status=JobStatus.ABORTED, reason=reason, clean=True)
+    if changed:
+        flights.add_event(
+            session, kind="flight", now=lab.clock(), flight=flight, data={"status": JobStatus.ABORTED.value}
+        )
+    close_if_done(session, lab, flight)
+    db.after_commit(session, lab.bell.ring)
+    return changed
+
+
+def reap(session: Session, lab: Lab) -> int:
+    """End the attempts whose worker fell silent; returns how many. Their hosts are powered off before anybody else."""
+    count = 0
+    for row in flights.expired_attempts(session, lab.clock()):
+        reason = "no worker took it" if not row.worker else f"its worker {row.worker} fell silent"
+        count += settle_attempt(session, lab, row, token=row.token, status=JobStatus.BROKEN, reason=reason, clean=True)
+    return count

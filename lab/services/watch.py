@@ -1,0 +1,62 @@
+"""Watches the hosts of a job while its steps wait: a panic or a dead machine ends the step at once, with evidence."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+
+from lab.errors import Evidence, HostDiedError, StepFailure
+from lab.hosts.health import FatalMatcher
+from lab.hosts.protocols import HostAccess
+
+LOOK_EVERY_S = 0.5
+TAIL_BYTES = 4096
+
+
+def console_tail(host: HostAccess, limit: int = TAIL_BYTES) -> str:
+    """The last `limit` bytes of a host's console as text; empty when there is none."""
+    try:
+        end = host.console.offset()
+        return host.console.read(max(0, end - limit), end).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+class _Watched:
+    def __init__(self, host: HostAccess) -> None:
+        self.host = host
+        self.matcher = FatalMatcher()
+        self.offset = host.console.offset()
+
+
+class HostWatch:
+    """Guards a step against hosts that died under it. Looking is cheap and happens at most twice a second."""
+
+    def __init__(self, hosts: Iterable[HostAccess]) -> None:
+        self._watched = [_Watched(host) for host in hosts]
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def guard(self) -> None:
+        """Raise `StepFailure` when a console shows a panic, `HostDiedError` when a machine is off."""
+        with self._lock:
+            if time.monotonic() < self._next:
+                return
+            self._next = time.monotonic() + LOOK_EVERY_S
+            for watched in self._watched:
+                self._look(watched)
+
+    def _look(self, watched: _Watched) -> None:
+        host = watched.host
+        data = host.console.read(watched.offset)
+        watched.offset += len(data)
+        if data and (symptom := watched.matcher.feed(data)):
+            raise StepFailure(
+                f"{host.name}: {symptom.name}: {symptom.line}",
+                evidence=Evidence(host=host.name, console_tail=console_tail(host)),
+            )
+        if host.power.get() is False:
+            raise HostDiedError(
+                f"{host.name}: the machine is off", evidence=Evidence(host=host.name, console_tail=console_tail(host))
+            )

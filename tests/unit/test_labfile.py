@@ -1,0 +1,87 @@
+"""Reading lab.toml: what is understood, and how mistakes are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.errors import ConfigError
+from lab.labfile import load_lab_file
+
+GOOD = """
+[lab]
+name = "here"
+[[host]]
+name = "emu0"
+arch = "x86_64"
+flags = ["hvm"]
+properties = { cores = 4 }
+[host.driver]
+method = "qemu"
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "lab.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_good_file_gives_its_hosts(tmp_path: Path) -> None:
+    lab = load_lab_file(written(tmp_path, GOOD))
+    (host,) = lab.hosts()
+    assert (host.name, host.arch, host.flags, host.properties["cores"]) == ("emu0", "x86_64", {"hvm"}, 4)
+    assert lab.index_of("emu0") == 1
+    assert lab.settings("emu0").driver.lan == "default"
+
+
+def test_the_file_in_the_repository_is_good() -> None:
+    lab = load_lab_file(Path(__file__).parents[2] / "lab.toml")
+    assert [host.name for host in lab.hosts()] == ["emu0", "emu1"]
+    assert [lab.index_of(host.name) for host in lab.hosts()] == [1, 2]
+
+
+HOST = '\n[[host]]\nname = "%s"\narch = "x86_64"\n[host.driver]\nmethod = "qemu"\n%s\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[lab\n", ["line 1"]),
+        ('[lab]\nname = "x"\ncolour = 1\n', ["lab.colour", "no such setting"]),
+        (GOOD.replace("flags", "flgs"), ["host emu0: flgs", "no such setting"]),
+        (GOOD.replace('"emu0"', '"Emu 0"'), ["host Emu 0: name", "a-z"]),
+        (GOOD.replace("x86_64", "vax"), ["host emu0: arch", "'x86_64' or 'arm64'"]),
+        (GOOD.replace('"qemu"', '"smoke-signals"'), ["host emu0: driver.method", "smoke-signals", "qemu"]),
+        (GOOD + "memory_mb = 3\n", ["host emu0: driver.memory_mb", "no such setting"]),
+        (GOOD + 'memory_mib = "much"\n', ["host emu0: driver.memory_mib", "integer"]),
+        (GOOD + "memory_mib = 1024\ndom0_memory_mib = 1024\n", ["host emu0: driver", "128 MiB"]),
+        (GOOD + HOST % ("emu0", ""), ["emu0 is used twice"]),
+        (GOOD + HOST % ("emu1", "index = 1"), ["driver.index 1 is used twice"]),
+        (GOOD.replace('[lab]\nname = "here"', ""), ["lab: is missing"]),
+        (GOOD.replace('name = "emu0"\n', ""), ["host number 1: name: is missing"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_place(tmp_path: Path, text: str, parts: list[str]) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_lab_file(path)
+    line = str(caught.value)
+    assert line.startswith(str(path))
+    assert "\n" not in line
+    for part in parts:
+        assert part in line
+
+
+def test_a_missing_file_and_one_that_is_not_text_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_lab_file(tmp_path / "nowhere.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_lab_file(tmp_path / "binary.toml")
+
+
+def test_an_unknown_host_is_told_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="emu0"):
+        load_lab_file(written(tmp_path, GOOD)).settings("emu7")
