@@ -136,7 +136,9 @@ def elf_needs(data: bytes) -> tuple[str | None, tuple[str, ...]]:
     strings = next((value for tag, value in tags if tag == _DT_STRTAB), None)
     if strings is None:
         return interpreter, ()
-    base = next((offset + strings - address for address, offset, size in loads if address <= strings < address + size), None)
+    base = next(
+        (offset + strings - address for address, offset, size in loads if address <= strings < address + size), None
+    )
     if base is None:
         raise FormatError("the ELF file's string table is in no segment")
     return interpreter, tuple(_text_at(data, base + value) for tag, value in tags if tag == _DT_NEEDED)

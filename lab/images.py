@@ -7,15 +7,18 @@ overlay of ours into an initramfs, and takes the kernel and the hypervisor out. 
 """
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,9 +210,7 @@ class ImageStore:
             built = (folder / "image.json").exists()
             size = sum(path.stat().st_size for path in folder.iterdir()) if built else None
             built_at = float(json.loads((folder / "image.json").read_text())["built_at"]) if built else None
-            states.append(
-                ImageState(name, manifest.kind, manifest.suite, manifest.arch, digest, built, size, built_at)
-            )
+            states.append(ImageState(name, manifest.kind, manifest.suite, manifest.arch, digest, built, size, built_at))
         return states
 
     def ensure(self, name: str, progress: Progress | None = None) -> BuiltImage:

@@ -117,7 +117,9 @@ def load_lab_file(path: Path) -> LabFile:
     try:
         data = tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: there is no such file", hint="run from the lab's folder, or name its lab.toml") from error
+        raise ConfigError(
+            f"{path}: there is no such file", hint="run from the lab's folder, or name its lab.toml"
+        ) from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

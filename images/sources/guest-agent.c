@@ -38,6 +38,8 @@
 #define QUEUE (256 * 1024)
 #define QUEUE_RESERVE (16 * 1024)
 #define ID_MAX 64
+#define SHELL_CHUNK 512
+#define SHELL_ROOM (SHELL_CHUNK * (ID_MAX + 16) + LINE_MAX_OUT) /* a chunk that is all newlines */
 
 static int console = -1;
 static char queue[QUEUE];
@@ -250,8 +252,8 @@ static void shell_say_line(void)
 /* Reads what there is, but no more than the console's queue can take. */
 static void shell_read(void)
 {
-    char data[2048];
-    while (shell_out >= 0 && queued + LINE_MAX_OUT * 4 + QUEUE_RESERVE < QUEUE) {
+    char data[SHELL_CHUNK];
+    while (shell_out >= 0 && queued + SHELL_ROOM + QUEUE_RESERVE < QUEUE) {
         ssize_t got = read(shell_out, data, sizeof data);
         if (got < 0 && errno == EINTR)
             continue;
@@ -279,7 +281,7 @@ static void shell_read(void)
 static void shell_finish(void)
 {
     shell_read();
-    if (shell_out >= 0 && queued + LINE_MAX_OUT * 4 + QUEUE_RESERVE >= QUEUE)
+    if (shell_out >= 0 && queued + SHELL_ROOM + QUEUE_RESERVE >= QUEUE)
         return;
     if (shell_filled > 0)
         shell_say_line();
@@ -435,7 +437,7 @@ int main(int argc, char **argv)
                 due = now_ms(CLOCK_MONOTONIC) + TICK_MS;
             continue;
         }
-        int room = queued + LINE_MAX_OUT * 4 + QUEUE_RESERVE < QUEUE;
+        int room = queued + SHELL_ROOM + QUEUE_RESERVE < QUEUE;
         struct pollfd fds[2] = {
             {.fd = console, .events = (short)(POLLIN | (queued ? POLLOUT : 0))},
             {.fd = room ? shell_out : -1, .events = POLLIN},

@@ -413,3 +413,13 @@ def last_event(session: Session) -> int:
 def job_status(session: Session, flight: int, job: str) -> JobStatus:
     """Where a job stands."""
     return JobStatus(session.scalars(select(JobRow.status).where(JobRow.flight == flight, JobRow.name == job)).one())
+
+
+def unclaimed_attempts(session: Session, *, before: datetime) -> list[tuple[int, str]]:
+    """(id, token) of the attempts made before `before` that no worker has claimed."""
+    rows = session.execute(
+        select(AttemptRow.id, AttemptRow.token).where(
+            AttemptRow.finished.is_(None), AttemptRow.worker == "", AttemptRow.started < before
+        )
+    )
+    return [(attempt, token) for attempt, token in rows]

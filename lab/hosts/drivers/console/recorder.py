@@ -29,7 +29,7 @@ INDEX_RECORD = struct.Struct(">Qd")
 INDEX_EVERY_S = 0.1
 LISTENER_BUFFER = 1 << 20
 TYPED_BUFFER = 1 << 16
-IDLE_S = 60.0
+IDLE_S = 20.0
 
 
 @dataclass(eq=False)
@@ -218,7 +218,7 @@ class Recorder:
 
 
 def main(arguments: list[str]) -> int:
-    """Record one host's console; 1 when another recorder does already."""
+    """Record one host's console, in the background; 1 when another recorder does already."""
     folder, sockets, uuid = Path(arguments[0]), arguments[1], arguments[2]
     pid_file = os.open(folder / "recorder.pid", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -228,8 +228,11 @@ def main(arguments: list[str]) -> int:
     recorder = Recorder(folder, sockets, uuid)
     signal.signal(signal.SIGTERM, lambda *_: recorder.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.fork():  # who started us goes on now: both sockets listen
+        os._exit(0)
+    os.setsid()
     os.ftruncate(pid_file, 0)
-    os.write(pid_file, str(os.getpid()).encode())  # last: who reads it finds both sockets listening
+    os.write(pid_file, str(os.getpid()).encode())
     recorder.run()
     return 0
 

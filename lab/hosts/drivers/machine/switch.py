@@ -177,7 +177,7 @@ def _somebody_at(path: str) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the switch of one lab; 1 when it runs already."""
+    """Run the switch of one lab, in the background; 1 when it runs already."""
     folder = Path(arguments[0])
     lock = os.open(folder / "switch.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -186,6 +186,9 @@ def main(arguments: list[str]) -> int:
         return 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     switch = Switch(folder)
+    if os.fork():  # who started us goes on now: the control socket listens
+        os._exit(0)
+    os.setsid()
     os.ftruncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
     switch.run()

@@ -1,0 +1,71 @@
+"""From a job's runvars to what a host boots: built images, and typed boot arguments."""
+
+from __future__ import annotations
+
+import hashlib
+
+from lab.errors import ConfigError
+from lab.flights.reuse import setup_key
+from lab.flights.runvars import Runvars
+from lab.flights.steps import GuestFiles
+from lab.hosts.protocols import BOOT_ARGUMENT, BootTarget
+from lab.images import BuiltImage, ImageStore
+
+MEDIA_IN_DOM0 = "/lab/media"
+DOM0_MEMORY_MIB = 640
+
+
+class BuiltImages:
+    """The `Images` port on an image store. Nothing is built here: what is missing is an error that says so."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+
+    def check(self, name: str) -> None:
+        """Raise `NotFoundError` when there is no manifest of this name."""
+        self._store.manifest(name)
+
+    def boot_target(self, role: str, runvars: Runvars) -> BootTarget:
+        """What a host in `role` boots (see `lab.context.Images`)."""
+        dom0 = self._built(runvars.for_role(role, "dom0_image"), kind="dom0")
+        guest = runvars.for_role(role, "guest_image")
+        memory = runvars.integer(
+            "dom0_mem", runvars.integer(f"{role}_dom0_mem", DOM0_MEMORY_MIB, low=256, high=65_536), low=256, high=65_536
+        )
+        appended = tuple(runvars.for_role(role, "xen_boot_append").split())
+        for argument in appended:
+            if not BOOT_ARGUMENT.fullmatch(argument):
+                raise ConfigError(
+                    f"xen_boot_append: {argument!r} is not a boot argument", hint="letters, digits and ._:/=@,+- only"
+                )
+        media = None
+        if guest:
+            self._built(guest, kind="guest")
+            media = self._store.media([guest])
+        if dom0.hypervisor is None:
+            raise ConfigError(f"image {dom0.name} has no hypervisor", hint="name a dom0 image")
+        return BootTarget(
+            key=f"{setup_key(role, runvars)}-{hashlib.sha256(dom0.digest.encode()).hexdigest()[:8]}",
+            hypervisor=dom0.hypervisor,
+            kernel=dom0.kernel,
+            initramfs=dom0.initramfs,
+            xen_args=(f"dom0_mem={memory}M,max:{memory}M", *appended),
+            media=media,
+        )
+
+    def guest_files(self, image: str) -> GuestFiles:
+        """Where dom0 finds a guest image."""
+        self._built(image, kind="guest")
+        return GuestFiles(kernel=f"{MEDIA_IN_DOM0}/{image}/vmlinux", ramdisk=f"{MEDIA_IN_DOM0}/{image}/initramfs")
+
+    def _built(self, name: str, *, kind: str) -> BuiltImage:
+        if not name:
+            raise ConfigError(f"the job names no {kind} image", hint=f"set the runvar {kind}_image")
+        states = {state.name: state for state in self._store.state()}
+        if name not in states:
+            self._store.manifest(name)  # raises with the names there are
+        if not states[name].built:
+            raise ConfigError(f"image {name} is not built", hint=f"run `lab image build {name}`")
+        if states[name].kind != kind:
+            raise ConfigError(f"image {name} is a {states[name].kind} image", hint=f"a {kind} image is needed here")
+        return self._store.ensure(name)

@@ -1,0 +1,169 @@
+"""The composition root: the one place that knows every concrete class."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+import testcases
+from lab.boot_targets import BuiltImages
+from lab.context import Bell, Lab
+from lab.db import hosts as host_rows
+from lab.db.bell import PostgresBell, SocketBell
+from lab.db.session import make_engine, make_read_sessions, make_sessions
+from lab.errors import ConfigError, InfraError
+from lab.flights import recipes
+from lab.flights.recipe import all_recipes
+from lab.flights.steps import all_steps, load_all
+from lab.hosts.drivers import DriverMachines
+from lab.images import ImageStore
+from lab.labfile import load_lab_file
+from lab.settings import PROJECT, Settings
+
+
+class CeleryDispatch:
+    """Sends Celery messages; the application is built at the first one, so that most commands never pay for it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._app: Any = None
+
+    def run_job(self, attempt: int, token: str) -> None:
+        """Wake a worker for an attempt."""
+        self._send("lab.run_job", attempt, token)
+
+    def clean_host(self, host: str) -> None:
+        """Wake a worker to clean a host."""
+        self._send("lab.clean_host", host)
+
+    def _send(self, task: str, *args: Any) -> None:
+        if self._app is None:
+            from lab.celery import make_celery
+
+            self._app = make_celery(self._settings)
+        self._app.send_task(task, args=args)
+
+
+def now() -> datetime:
+    """The lab's clock."""
+    return datetime.now(UTC)
+
+
+def make_home(home: Path) -> None:
+    """Create the lab's home, for its owner only; `ConfigError` or `InfraError` when that cannot be."""
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (home / "logs").mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the lab's home {home} cannot be made: {error.strerror}", hint="set LAB_HOME to a folder you may write"
+        ) from error
+
+
+def check_space(settings: Settings) -> None:
+    """Raise `InfraError` when too little disk is left to start anything."""
+    try:
+        free = shutil.disk_usage(settings.home).free >> 20
+    except OSError as error:
+        raise InfraError(f"the disk of {settings.home} cannot be read: {error.strerror}") from error
+    if free < settings.min_free_mib:
+        raise InfraError(
+            f"only {free} MiB are free in {settings.home}, {settings.min_free_mib} MiB are needed",
+            hint="free some space, or set LAB_HOME to a larger disk",
+        )
+
+
+def make_bell(settings: Settings, engine: Engine) -> Bell:
+    """The bell that goes with the database."""
+    return PostgresBell(engine) if engine.dialect.name == "postgresql" else SocketBell(settings.home)
+
+
+def load_catalogue() -> None:
+    """Import every test case and recipe, and check that each recipe's steps exist."""
+    load_all(testcases)
+    load_all(recipes)
+    steps = all_steps()
+    for recipe in all_recipes().values():
+        if unknown := {line.step for line in recipe.lines} - steps.keys():
+            raise ConfigError(f"recipe {recipe.name} names steps that do not exist: {', '.join(sorted(unknown))}")
+
+
+def bootstrap(settings: Settings) -> Lab:
+    """Build the lab of these settings. Starts nothing, and expects the database to be there (`upgrade_database`)."""
+    make_home(settings.home)
+    load_catalogue()
+    lab_file = load_lab_file(settings.file)
+    engine = make_engine(settings.database)
+    return Lab(
+        settings=settings,
+        sessions=make_sessions(engine),
+        reads=make_read_sessions(engine),
+        clock=now,
+        hosts=lab_file.hosts(),
+        machines=DriverMachines(lab_file, settings.home),
+        images=BuiltImages(make_image_store(settings)),
+        bell=make_bell(settings, engine),
+        dispatch=CeleryDispatch(settings),
+    )
+
+
+def make_image_store(settings: Settings) -> ImageStore:
+    """The store of built images."""
+    return ImageStore(settings.home, settings.manifests)
+
+
+def _alembic_config(engine: Engine) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(PROJECT / "alembic"))
+    config.attributes["engine"] = engine
+    return config
+
+
+def upgrade_database(settings: Settings) -> None:
+    """Bring the database to this version's schema."""
+    engine = make_engine(settings.database)
+    try:
+        command.upgrade(_alembic_config(engine), "head")
+    except OperationalError as error:
+        raise _database_error(error) from error
+    finally:
+        engine.dispose()
+
+
+def check_database(settings: Settings) -> None:
+    """Raise `ConfigError` when the database is not at this version's schema."""
+    engine = make_engine(settings.database)
+    try:
+        with engine.connect() as connection:
+            have = MigrationContext.configure(connection).get_current_revision()
+    except OperationalError as error:
+        raise _database_error(error) from error
+    finally:
+        engine.dispose()
+    want = ScriptDirectory.from_config(_alembic_config(engine)).get_current_head()
+    if have != want:
+        raise ConfigError("the database is not at this version's schema", hint="run `lab db upgrade`")
+
+
+def _database_error(error: SQLAlchemyError) -> InfraError:
+    reason = str(getattr(error, "orig", error)).strip().splitlines()
+    hint = "is LAB_DATABASE_URL right, the server up, and the disk not full?"
+    if any(str(number) in str(reason) for number in (errno.ENOSPC,)) or "disk is full" in str(reason):
+        hint = "free some disk space"
+    return InfraError(f"the database does not answer: {reason[0] if reason else error}", hint=hint)
+
+
+def sync_hosts(lab: Lab) -> None:
+    """Make the host table hold what the lab's file says."""
+    with lab.sessions.begin() as session:
+        host_rows.sync_hosts(session, lab.hosts)

@@ -1,0 +1,55 @@
+"""Whether this machine's KVM really runs a guest; `/dev/kvm` may be there and not do so."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+Accel = Literal["tcg", "kvm"]
+
+# mov dx, 0x501; mov al, 0x2a; out dx, al; hlt: makes isa-debug-exit end QEMU with (0x2a << 1) | 1.
+_BOOT_SECTOR = bytes.fromhex("ba0105b02aeef4").ljust(510, b"\0") + b"\x55\xaa"
+_DONE = 0x2A << 1 | 1
+
+
+@functools.cache
+def choose(wanted: Literal["auto", "tcg", "kvm"]) -> Accel:
+    """The accelerator to use: what was asked for, or for auto KVM where it works. Looked at once per process."""
+    match wanted:
+        case "tcg" | "kvm":
+            return wanted
+        case "auto":
+            return "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and runs("kvm") else "tcg"
+
+
+def runs(accel: Accel, *, within_s: float = 8.0) -> bool:
+    """Whether a PC under this accelerator gets through its firmware and runs a boot sector of ours."""
+    with tempfile.TemporaryDirectory() as folder:
+        disk = Path(folder) / "disk"
+        disk.write_bytes(_BOOT_SECTOR)
+        cpu = "host" if accel == "kvm" else "max"
+        command = [
+            "qemu-system-x86_64", "-accel", accel, "-cpu", cpu, "-M", "q35", "-m", "64", "-display", "none",
+            "-nodefaults", "-no-user-config", "-device", "isa-debug-exit,iobase=0x501,iosize=2",
+            "-drive", f"file={disk},format=raw,if=none,id=d", "-device", "ide-hd,drive=d",
+        ]  # fmt: skip
+        try:
+            done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=within_s, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return done.returncode == _DONE
+
+
+@functools.cache
+def qemu_version() -> tuple[int, int]:
+    """The installed QEMU's version; (0, 0) when there is none."""
+    try:
+        said = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=False).stdout
+        major, minor = said.split("version ")[1].split()[0].split(".")[:2]
+        return int(major), int(minor)
+    except (OSError, IndexError, ValueError):
+        return 0, 0

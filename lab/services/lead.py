@@ -1,0 +1,50 @@
+"""Lead: the loop of the one leader. It has no tick: it wakes when somebody rings, or when a hold runs out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from lab.context import Lab
+from lab.db import flights, hosts
+from lab.services.schedule import schedule
+from lab.services.settle import close_if_done, reap
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_S = 10.0
+"""A safety net: lost rings and lost messages cost at most this long."""
+
+
+def lead(lab: Lab, stop: threading.Event) -> None:
+    """Plan until `stop` is set (ring the bell after setting it). Start from the database alone, at any moment."""
+    while not stop.is_set():
+        pause = LONGEST_WAIT_S
+        try:
+            with lab.sessions.begin() as session:
+                reap(session, lab)
+                for flight in flights.unfinished_flights(session):
+                    close_if_done(session, lab, flight)
+                schedule(session, lab)
+                if (expiry := flights.next_expiry(session)) is not None:
+                    pause = min(pause, max(0.1, (expiry - lab.clock()).total_seconds() + 0.05))
+            remind(lab)
+        except SQLAlchemyError:
+            log.exception("the database did not answer; trying again")
+            pause = 1.0
+        lab.bell.wait(pause)
+
+
+def remind(lab: Lab) -> None:
+    """Send again what a worker should have heard long ago: messages may get lost, rows do not."""
+    late = lab.clock() - timedelta(seconds=LONGEST_WAIT_S / 2)
+    with lab.reads() as session:
+        waiting = flights.unclaimed_attempts(session, before=late)
+        dirty = hosts.cleaning_hosts(session)
+    for attempt, token in waiting:
+        lab.dispatch.run_job(attempt, token)
+    for host in dirty:
+        lab.dispatch.clean_host(host)

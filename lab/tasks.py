@@ -1,0 +1,31 @@
+"""Celery tasks: take ids, call one service. A task delivered twice, late or never does no harm."""
+
+from __future__ import annotations
+
+import functools
+
+from celery import shared_task
+
+from lab.bootstrap import bootstrap
+from lab.context import Lab
+from lab.services import clean_host as cleaning
+from lab.services import run_job as running
+from lab.settings import read_settings
+
+
+@functools.cache
+def get_lab() -> Lab:
+    """This worker's lab, built at its first task."""
+    return bootstrap(read_settings())
+
+
+@shared_task(name="lab.run_job")  # type: ignore[untyped-decorator]
+def run_job(attempt: int, token: str) -> None:
+    """Run an attempt, if it is still to be had."""
+    running.run_job(get_lab(), attempt, token)
+
+
+@shared_task(name="lab.clean_host")  # type: ignore[untyped-decorator]
+def clean_host(host: str) -> None:
+    """Power off and free a host in cleaning."""
+    cleaning.clean_host(get_lab(), host)
