@@ -167,3 +167,16 @@ def sync_hosts(lab: Lab) -> None:
     """Make the host table hold what the lab's file says."""
     with lab.sessions.begin() as session:
         host_rows.sync_hosts(session, lab.hosts)
+
+
+def write_revision(settings: Settings, message: str) -> str:
+    """Write a migration file from the difference between the tables and the database; returns its path."""
+    upgrade_database(settings)
+    engine = make_engine(settings.database)
+    try:
+        scripts = ScriptDirectory.from_config(_alembic_config(engine))
+        number = f"{int(scripts.get_current_head() or 0) + 1:04d}"
+        script = command.revision(_alembic_config(engine), message=message, autogenerate=True, rev_id=number)
+    finally:
+        engine.dispose()
+    return str(getattr(script, "path", script))

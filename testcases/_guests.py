@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from lab.errors import Evidence, LabBug, StepFailure
@@ -98,6 +99,12 @@ def require_gone(host: HostAccess, after: str) -> None:
         raise guest_failure(host, f"{host.name}: after {after} no guest should be left, but there is {names}")
 
 
+def require_only_guest(host: HostAccess) -> None:
+    """`StepFailure` when there is another guest beside the job's own, e.g. the other half of a migration."""
+    if others := [guest.name for guest in host.toolstack.guests() if guest.name != GUEST]:
+        raise guest_failure(host, f"{host.name}: only {GUEST!r} should be there, but there is also {', '.join(others)}")
+
+
 def await_beats(ctx: StepContext, host: HostAccess, *, beyond: int, more: int = 2, limit_s: float = 30.0) -> Heartbeat:
     """Wait until the guest has counted `more` beyond `beyond`; the newest heartbeat, which says its memory is whole."""
 
@@ -162,9 +169,8 @@ def check_survived(ctx: StepContext, before: Life, where: Sequence[HostAccess], 
     beat = await_beats(ctx, host, beyond=before.beat.seq)
     now = Life(boot_id=boot_id(host), beat=beat)
     if now.boot_id != before.boot_id:
-        raise guest_failure(
-            host, f"{host.name}: {what} should keep the guest running, but it booted anew (boot {before.boot_id}, now {now.boot_id})"
-        )
+        boots = f"boot {before.boot_id}, now {now.boot_id}"
+        raise guest_failure(host, f"{host.name}: {what} should keep the guest running, but it booted anew ({boots})")
     beats = [beat for each in where for beat in each.toolstack.console(GUEST).heartbeats()]
     if problems := continuity_problems(beats, before.beat, now.beat):
         raise guest_failure(host, f"{host.name}: {what} broke the guest's count: {'; '.join(problems)}")
@@ -190,11 +196,11 @@ def continuity_problems(beats: Iterable[Heartbeat], first: Heartbeat, last: Hear
     elif missing := [str(seq) for seq in range(first.seq, last.seq + 1) if seq not in by_seq]:
         problems.append(f"heartbeat {', '.join(missing[:10])}{' …' if len(missing) > 10 else ''} is missing")
     ordered = [by_seq[seq] for seq in sorted(by_seq)]
-    for earlier, later in zip(ordered, ordered[1:], strict=False):
-        if later.mono_s < earlier.mono_s:
-            problems.append(
-                f"the guest's clock went back from {earlier.mono_s:.1f} to {later.mono_s:.1f} s at heartbeat {later.seq}"
-            )
+    problems.extend(
+        f"the guest's clock went back from {earlier.mono_s:.1f} to {later.mono_s:.1f} s at heartbeat {later.seq}"
+        for earlier, later in pairwise(ordered)
+        if later.mono_s < earlier.mono_s
+    )
     if damaged := [str(beat.seq) for beat in ordered if not beat.memory_ok]:
         problems.append(f"the memory was damaged at heartbeat {', '.join(damaged[:10])}")
     return tuple(problems)

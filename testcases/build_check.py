@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from lab.errors import Blocked, ConfigError
 from lab.flights.steps import StepContext, step
+from testcases.fault_inject import find_fault
 
 
 @step("build-check", timeout_s=60)
 def build_check(ctx: StepContext) -> None:
     """Everything the job boots has been built: the images its runvars name exist. Otherwise the job is blocked."""
+    if fault := ctx.runvars.get("fault"):
+        find_fault(fault)  # a misspelt fault would break nothing, and the job would seem to prove that nobody notices
     try:
         target = ctx.boot_target()
         guest = ctx.runvars.get("guest_image")

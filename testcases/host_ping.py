@@ -47,9 +47,9 @@ def host_ping(ctx: StepContext) -> None:
         result = host.shell.script(script, *([peer] if peer else []), timeout_s=60, check=False)
         loss = parse_ping(result.output)
         if loss is None or loss.sent < COUNT or loss.percent > LOST_PERCENT:
-            seen = f"{loss.received} of {loss.sent} came back" if loss else f"ping said {result.output.strip()[-200:]!r}"
+            seen = f"{loss.received} of {loss.sent} came back" if loss else repr(result.output.strip()[-200:])
             raise StepFailure(
-                f"{host.name}: of {COUNT} pings to {peer or 'the gateway'} at most {LOST_PERCENT:g} % may be lost, but {seen}",
+                f"{host.name}: of {COUNT} pings to {peer or 'the gateway'} at most {LOST_PERCENT:g} % may be lost: {seen}",
                 evidence=Evidence(
                     host=host.name, command=result.command, exit_status=result.exit_status, output=result.output
                 ),

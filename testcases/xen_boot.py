@@ -34,13 +34,13 @@ def xen_boot(ctx: StepContext) -> None:
     image = ctx.runvars.for_role(ctx.role, "dom0_image")
     series = promised_version(image)
     if series and not in_series(version, series):
-        raise _failure(host, f"image {image} promises Xen {series}, but Xen {version} is running", readings["info"].output)
+        raise _failure(host, f"{image} promises Xen {series}, but Xen {version} is running", readings["info"].output)
 
     log = readings["dmesg"].output
     # Xen's log is a ring: after many guests the banner is overwritten there, but the recorded console has it
     banner = banner_version(log) or banner_version(host.console.read(0).decode(errors="replace"))
     if banner != version:
-        raise _failure(host, f"Xen's log should begin with the banner of Xen {version}, but has that of {banner}", log[:4000])
+        raise _failure(host, f"Xen's log should have the banner of Xen {version}, but has that of {banner}", log[:4000])
     if panic := next((line for line in log.splitlines() if "Panic on CPU" in line), None):
         raise _failure(host, f"Xen's log has a panic: {panic.strip()}", log[-4000:])
 

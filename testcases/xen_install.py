@@ -10,4 +10,5 @@ def xen_install(ctx: StepContext) -> None:
     """Make the job's Xen and dom0 what the host boots at its next power-on."""
     target = ctx.boot_target()
     ctx.host().boot.set_target(target)
-    ctx.log(f"{ctx.host().name} will boot {target.key}: Xen {' '.join(target.xen_args)}; dom0 {' '.join(target.dom0_args)}")
+    ctx.log(f"{ctx.host().name} will boot {target.key}")
+    ctx.log(f"Xen: {' '.join(target.xen_args)}; dom0: {' '.join(target.dom0_args)}")

@@ -85,7 +85,7 @@ static void flush_queue(void)
 }
 
 /* A line goes out whole or not at all. Only replies may use the reserve, so that heartbeats never crowd them out. */
-static void say(size_t reserve, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void say(size_t reserve, const char *format, ...)
 {
     char line[LINE_MAX_OUT + 256];
     va_list values;
@@ -104,7 +104,7 @@ static void say(size_t reserve, const char *format, ...)
     flush_queue();
 }
 
-#define reply(id, ...) say(0, "LAB-REPLY %s " __VA_ARGS__, id)
+#define reply(id, format, ...) say(0, "LAB-REPLY %s " format, id, ##__VA_ARGS__)
 
 /* ---- memory ---- */
 

@@ -1,0 +1,51 @@
+"""The command line: one file per noun; each command parses, calls one service, and renders."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from lab.cli import db, flight, host, image, job, serve
+from lab.cli.render import errors
+from lab.errors import LabError
+
+
+class LabGroup(click.Group):
+    """The one place where an error of the lab becomes a message and an exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; a `LabError` is printed in a line or two, never as a traceback."""
+        try:
+            return super().main(*args, **kwargs)
+        except LabError as error:
+            errors().print(f"[bold red]error:[/] {_escaped(error.message)}", soft_wrap=True)
+            if error.hint:
+                errors().print(f"[dim]  what to do:[/] {_escaped(error.hint)}", soft_wrap=True)
+            if error.evidence is not None and error.evidence.output:
+                errors().print(_escaped(error.evidence.output[-2000:].rstrip()), style="dim", soft_wrap=True)
+            sys.exit(error.exit_code)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+@click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="flightline", prog_name="lab")
+def main() -> None:
+    """Flightline: a continuous test lab for the Xen hypervisor.
+
+    The exit code of commands that judge a flight is its verdict: 0 pass, 1 fail, 3 the lab is broken, 4 aborted;
+    2 means that the command itself was wrong.
+    """
+
+
+main.add_command(flight.flight)
+main.add_command(job.job)
+main.add_command(host.host)
+main.add_command(image.image)
+main.add_command(db.db)
+main.add_command(serve.serve)
+main.add_command(serve.worker)

@@ -1,0 +1,222 @@
+"""`lab flight`: run, list, show, watch, abort."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from lab.bootstrap import make_image_store
+from lab.cli.engine import Engine
+from lab.cli.image import build_images
+from lab.cli.opening import lab_option, open_lab, open_working_lab
+from lab.cli.render import ago, duration, errors, json_option, output, print_json, status_text
+from lab.cli.watch import flight_table, watch_flight
+from lab.context import Lab
+from lab.db import flights
+from lab.errors import ConfigError
+from lab.flights.matrix import flight_specs, select
+from lab.flights.model import Flight, JobSpec
+from lab.flights.status import INTENDED, Blessing, exit_code
+from lab.flights.views import flight_summary, flight_view
+from lab.services.construct import check_job, construct_flight
+from lab.services.settle import abort_flight
+
+CLEAN_UP_S = 90.0
+
+
+@click.group()
+def flight() -> None:
+    """Flights: numbered sets of jobs."""
+
+
+@flight.command()
+@click.argument("matrix", default="smoke")
+@click.option("--jobs", "patterns", multiple=True, help="Only these jobs (names or globs, separated by commas).")
+@click.option(
+    "--set", "settings", multiple=True, metavar="[JOB:]NAME=VALUE", help="Set a runvar, of all jobs or of one."
+)
+@click.option("--branch", default="adhoc", show_default=True, help="The line of development this flight belongs to.")
+@click.option(
+    "--intended",
+    type=click.Choice(sorted(blessing.value for blessing in INTENDED)),
+    default=Blessing.PLAY.value,
+    show_default=True,
+    help="What the flight counts as once it has ended.",
+)
+@click.option("--note", default="", help="A line about why.")
+@lab_option
+@json_option
+def run(
+    matrix: str,
+    patterns: tuple[str, ...],
+    settings: tuple[str, ...],
+    branch: str,
+    intended: str,
+    note: str,
+    lab_file: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Run a flight here and now: build what is missing, boot the hosts, test, judge.
+
+    MATRIX names the set of jobs (default: smoke). Ctrl-C aborts the flight: its hosts are powered off, and what was
+    found so far is kept.
+    """
+    specs = select(flight_specs(matrix), [part for text in patterns for part in text.split(",") if part])
+    specs = _with_settings(specs, settings)
+    lab = open_working_lab(lab_file)
+    for spec in specs:
+        check_job(lab, spec)
+    build_images(make_image_store(lab.settings), _images_of(specs))
+    with lab.sessions.begin() as session:
+        number = construct_flight(
+            session, lab, specs, branch=branch, intended=Blessing(intended), submitter=getpass.getuser(), note=note
+        )
+    ended = _fly(lab, number)
+    if as_json:
+        print_json(flight_view(ended))
+    else:
+        _print_verdict(ended)
+    sys.exit(exit_code(ended.status))
+
+
+def _fly(lab: Lab, number: int) -> Flight:
+    """Run the engine until the flight has ended and its hosts are clean."""
+    with Engine(lab) as engine:
+        try:
+            ended = watch_flight(lab, number, errors(), keep=engine.keep)
+        except KeyboardInterrupt:
+            errors().print(f"aborting flight {number}: keeping the evidence, powering its hosts off …")
+            with lab.sessions.begin() as session:
+                abort_flight(session, lab, number, reason=f"stopped by {getpass.getuser()}")
+            ended = watch_flight(lab, number, errors(), keep=engine.keep)
+        if not engine.wait_until_clean(CLEAN_UP_S):
+            errors().print("[yellow]some hosts are still being powered off; `lab host list` shows them[/]")
+    return ended
+
+
+def _with_settings(specs: Sequence[JobSpec], settings: Sequence[str]) -> list[JobSpec]:
+    changed = list(specs)
+    for text in settings:
+        target, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {text!r}: there is no '='", hint="e.g. --set guest_memory=256")
+        job, colon, name = target.rpartition(":")
+        if colon and job not in {spec.name for spec in specs}:
+            raise ConfigError(f"--set {text!r}: the flight has no job {job!r}")
+        changed = [
+            replace(spec, runvars={**spec.runvars, name: value}) if not colon or spec.name == job else spec
+            for spec in changed
+        ]
+    return changed
+
+
+def _images_of(specs: Sequence[JobSpec]) -> list[str]:
+    found = {value for spec in specs for name, value in spec.runvars.items() if name.endswith("_image")}
+    return sorted(found)
+
+
+def _print_verdict(ended: Flight) -> None:
+    console = output()
+    counts: dict[str, int] = {}
+    for job in ended.jobs:
+        counts[job.status.value] = counts.get(job.status.value, 0) + 1
+    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    console.print()
+    console.print(
+        f"flight {ended.id}:", status_text(ended.status.value), f"({told})", duration(ended.started, ended.finished)
+    )
+    for job in ended.jobs:
+        if job.reason and job.status.value != "pass":
+            console.print(f"  {job.name}: ", status_text(job.status.value), job.reason, markup=False)
+    console.print(f"  see it: ./run lab flight show {ended.id}   or in the browser: ./run serve", style="dim")
+
+
+@flight.command("list")
+@click.option("--branch", help="Only this branch.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@json_option
+def list_(branch: str | None, limit: int, *, as_json: bool) -> None:
+    """The newest flights."""
+    lab = open_lab()
+    with lab.reads() as session:
+        found = flights.list_flights(session, branch=branch, limit=limit)
+    if as_json:
+        print_json([flight_summary(each) for each in found])
+        return
+    if not found:
+        output().print("There is no flight yet. Start one: ./run flight")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("flight", "branch", "status", "jobs", "started", "took"):
+        table.add_column(column)
+    for each in found:
+        passed = sum(1 for job in each.jobs if job.status.value == "pass")
+        table.add_row(
+            str(each.id),
+            each.branch,
+            status_text(each.status.value),
+            f"{passed}/{len(each.jobs)} pass",
+            ago(each.started, lab.clock()),
+            duration(each.started, each.finished),
+        )
+    output().print(table)
+
+
+@flight.command()
+@click.argument("flight", default="latest")
+@json_option
+def show(flight: str, *, as_json: bool) -> None:
+    """A flight with its jobs and steps (FLIGHT is a number, or `latest`). The exit code is 0 whatever the verdict."""
+    lab = open_lab()
+    with lab.reads() as session:
+        whole = flights.load_flight(session, flights.resolve_flight(session, flight))
+    if as_json:
+        print_json(flight_view(whole))
+        return
+    output().print(flight_table(whole, lab))
+    for job in whole.jobs:
+        if job.last is None:
+            continue
+        output().print(f"\n{job.name}", style="bold")
+        for step in job.last.steps:
+            output().print(
+                f"  {step.stepno:>3} {step.testid:<30}",
+                status_text(step.status.value),
+                duration(step.started, step.finished),
+                step.reason,
+                markup=False,
+            )
+
+
+@flight.command()
+@click.argument("flight", default="latest")
+@json_option
+def watch(flight: str, *, as_json: bool) -> None:
+    """Follow a flight until it ends; the exit code is its verdict."""
+    lab = open_lab()
+    with lab.reads() as session:
+        number = flights.resolve_flight(session, flight)
+    ended = watch_flight(lab, number, errors())
+    if as_json:
+        print_json(flight_view(ended))
+    sys.exit(exit_code(ended.status))
+
+
+@flight.command()
+@click.argument("flight")
+@click.option("--reason", default="", help="Why, for the record.")
+def abort(flight: str, reason: str) -> None:
+    """Stop a flight; what was found so far stays."""
+    lab = open_lab()
+    why = f"stopped by {getpass.getuser()}" + (f": {reason}" if reason else "")
+    with lab.sessions.begin() as session:
+        number = flights.resolve_flight(session, flight)
+        changed = abort_flight(session, lab, number, reason=why)
+    output().print(f"flight {number} is being aborted" if changed else f"flight {number} had ended already")

@@ -1,0 +1,89 @@
+"""`lab job`: show, log."""
+
+from __future__ import annotations
+
+import click
+from rich.markup import escape
+
+from lab.cli.opening import open_lab
+from lab.cli.render import duration, json_option, output, print_json, status_text
+from lab.context import Lab
+from lab.db import flights
+from lab.errors import ConfigError, NotFoundError
+from lab.flights.model import Attempt, Job, StepResult
+from lab.flights.views import job_view
+
+
+@click.group()
+def job() -> None:
+    """Jobs of a flight, called FLIGHT.JOB (e.g. 12.test-amd64-amd64-xl-pv or latest.test-amd64-amd64-xl-pv)."""
+
+
+def load(lab: Lab, name: str) -> Job:
+    """The job called FLIGHT.JOB."""
+    flight, dot, job_name = name.partition(".")
+    if not dot:
+        raise ConfigError(f"{name!r} does not name a job", hint="write FLIGHT.JOB, e.g. latest.test-amd64-amd64-xl-pv")
+    with lab.reads() as session:
+        return flights.load_job(session, flights.resolve_flight(session, flight), job_name)
+
+
+@job.command()
+@click.argument("job")
+@json_option
+def show(job: str, *, as_json: bool) -> None:
+    """A job with all its attempts, steps and runvars."""
+    found = load(open_lab(), job)
+    if as_json:
+        print_json(job_view(found))
+        return
+    console = output()
+    console.print(f"[bold]{escape(found.id)}[/]  recipe {escape(found.recipe)} ", status_text(found.status.value))
+    if found.reason:
+        console.print(f"  {found.reason}", markup=False)
+    for attempt in found.attempts:
+        hosts = ", ".join(f"{role} = {host}" for role, host in attempt.hosts.items())
+        console.print(f"\nattempt {attempt.number} on {hosts} ", status_text(attempt.status.value), markup=False)
+        for step in attempt.steps:
+            console.print(
+                f"  {step.stepno:>3} {step.testid:<30}",
+                status_text(step.status.value),
+                duration(step.started, step.finished),
+                step.reason,
+                markup=False,
+            )
+    console.print("\nrunvars", style="bold")
+    for runvar in found.runvars:
+        console.print(f"  {runvar.name} = {runvar.value}", style="" if runvar.synth else "dim", markup=False)
+
+
+@job.command()
+@click.argument("job")
+@click.argument("testid", required=False)
+@click.option("--attempt", type=click.IntRange(1), help="Which attempt (default: the newest).")
+def log(job: str, testid: str | None, attempt: int | None) -> None:
+    """The log of a step, or of all steps of a job."""
+    lab = open_lab()
+    found = load(lab, job)
+    tried = _attempt(found, attempt)
+    steps = [step for step in tried.steps if testid in (None, step.testid)]
+    if not steps:
+        there = ", ".join(step.testid for step in tried.steps) or "none yet"
+        raise NotFoundError(f"{found.id} has no step {testid!r}", hint=f"there are: {there}")
+    for step in steps:
+        click.echo(f"=== {step.testid} ({step.status.value})")
+        click.echo(_read(lab, step), nl=False)
+
+
+def _attempt(found: Job, number: int | None) -> Attempt:
+    for attempt in reversed(found.attempts):
+        if number in (None, attempt.number):
+            return attempt
+    raise NotFoundError(f"{found.id} has no attempt {number or ''}".rstrip(), hint="it may still be waiting for a host")
+
+
+def _read(lab: Lab, step: StepResult) -> str:
+    path = lab.logs / step.log
+    if not step.log or not path.is_file():
+        return "(no log)\n"
+    return path.read_text(encoding="utf-8", errors="replace")

@@ -1,0 +1,34 @@
+"""Disk formats: what a guest writes is what it, its next boot, and dom0 read."""
+
+from __future__ import annotations
+
+from lab.flights.recipe import Recipe, Role, register, run, test_frame
+
+_ROLES = (Role(name="host"),)
+
+register(
+    Recipe(
+        name="test-disk",
+        summary="a guest writes to a disk image, reads it after a save, and it is verified from outside",
+        roles=_ROLES,
+        lines=test_frame(
+            _ROLES,
+            (
+                run("disk-create"),
+                run("guest-start"),
+                run("guest-console"),
+                run("disk-io", "disk-io/write", mode="write"),
+                run("fault-inject"),
+                run("disk-io", "disk-io/read", mode="read"),
+                run("guest-saverestore"),
+                run("disk-io", "disk-io/read.2", mode="read"),
+                run("guest-stop"),
+                run("disk-verify"),
+                run("guest-start", "guest-start.2"),
+                run("disk-io", "disk-io/read.3", mode="read"),
+                run("guest-destroy"),
+                run("disk-remove"),
+            ),
+        ),
+    )
+)

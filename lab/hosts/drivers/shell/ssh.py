@@ -1,0 +1,399 @@
+"""A root shell over ssh: one connection kept open, each command with a limit, each wait interrupted by the guard."""
+
+from __future__ import annotations
+
+import base64
+import select
+import shlex
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import paramiko
+from fabric import Config, Connection
+
+from lab.errors import Evidence, HostDiedError, InfraError, StepFailure
+from lab.hosts.protocols import CommandResult, Guard, no_guard
+
+KEPT_OUTPUT = 4 << 20
+_EVIDENCE = 20_000
+_POLL_S = 0.2
+_CONNECT_S = 20.0
+_ANSWER_S = 6.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where a host's sshd is now, the key that opens it, and the ssh-ed25519 key (base64) it must show."""
+
+    address: str
+    port: int
+    client_key: Path
+    host_public: str
+    user: str = "root"
+
+
+@dataclass
+class _Kept:
+    """Bounded output: the beginning and the end, and how much there was."""
+
+    limit: int
+    head: bytearray = field(default_factory=bytearray)
+    tail: bytearray = field(default_factory=bytearray)
+    size: int = 0
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        room = self.limit // 2 - len(self.head)
+        if room > 0:
+            self.head += data[:room]
+            data = data[room:]
+        self.tail += data
+        if len(self.tail) > self.limit:
+            del self.tail[: len(self.tail) - self.limit // 2]
+
+    def all(self) -> bytes:
+        tail = self.tail[-(self.limit // 2) :]
+        lost = self.size - len(self.head) - len(tail)
+        between = b"\n[... %d bytes left out ...]\n" % lost if lost > 0 else b""
+        return bytes(self.head) + between + bytes(tail)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    exit_status: int
+    stdout: bytes
+    stdout_size: int
+    stderr: bytes
+    seconds: float
+
+
+class SshShell:
+    """The `Shell` of a host. Safe to use from several threads.
+
+    `endpoint` is asked at each new connection (a power cycle changes it; None: the host is off). `alive` says whether
+    the machine is on, None where nobody can tell; `tail` gives the console's last lines for evidence.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        endpoint: Callable[[], Endpoint | None],
+        *,
+        alive: Callable[[], bool | None],
+        tail: Callable[[], str] = lambda: "",
+        guard: Guard = no_guard,
+    ) -> None:
+        self._host = host
+        self._endpoint = endpoint
+        self._alive = alive
+        self._tail = tail
+        self._guard = guard
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+
+    def run(self, *argv: str, timeout_s: float = 60.0, check: bool = True, stdin: bytes = b"") -> CommandResult:
+        """Run one command, each argument quoted (see `protocols.Shell.run`)."""
+        command = shlex.join(argv)
+        outcome = self._execute(command, stdin, timeout_s, KEPT_OUTPUT)
+        result = CommandResult(
+            host=self._host,
+            command=command,
+            exit_status=outcome.exit_status,
+            stdout=outcome.stdout.decode(errors="replace"),
+            stderr=outcome.stderr.decode(errors="replace"),
+            seconds=outcome.seconds,
+        )
+        if check and result.exit_status != 0:
+            raise self._failed(command, outcome)
+        return result
+
+    def script(self, text: str, *args: str, timeout_s: float = 60.0, check: bool = True) -> CommandResult:
+        """Run a shell script of ours with `args` as $1, $2 …"""
+        return self.run("sh", "-c", text, "sh", *args, timeout_s=timeout_s, check=check)
+
+    def put(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
+        """Write a file; it appears whole or not at all."""
+        text = 'umask 077 && cat >"$1.part" && chmod "$2" "$1.part" && mv -f "$1.part" "$1"'
+        limit = 60.0 + len(data) / 200_000  # an emulated host deciphers slowly
+        self.run("sh", "-c", text, "sh", path, f"{mode:o}", stdin=data, timeout_s=limit)
+
+    def get(self, path: str, *, limit: int = 64 << 20) -> bytes:
+        """Read a file of at most `limit` bytes."""
+        command = shlex.join(["head", "-c", str(limit + 1), "--", path])
+        outcome = self._execute(command, b"", 60.0 + limit / 200_000, 4 * (limit + 1))
+        if outcome.exit_status != 0:
+            raise self._failed(command, outcome)
+        if outcome.stdout_size > limit:
+            raise StepFailure(f"{self._host}: {path} is longer than {limit} bytes", evidence=Evidence(host=self._host))
+        return outcome.stdout
+
+    def clock_offset(self) -> tuple[float, float]:
+        """(host's wall clock minus ours, uncertainty), the best of five looks."""
+        looks = []
+        for _ in range(5):
+            before = time.time()
+            text = self.run("date", "+%s.%N", timeout_s=30.0).stdout
+            after = time.time()
+            try:
+                looks.append(((after - before) / 2, float(text) - (before + after) / 2))
+            except ValueError as error:
+                raise InfraError(f"{self._host}: `date` says {text[:40]!r}") from error
+        uncertainty, offset = min(looks)
+        return offset, uncertainty
+
+    def connect(self, *, timeout_s: float) -> None:
+        """Make sure the shell answers; `HostDiedError` when it does not in time."""
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                self._connected(max(1.0, min(_CONNECT_S, until - time.monotonic())))
+                return
+            except HostDiedError:
+                if time.monotonic() >= until or self._alive() is False:
+                    raise
+                self._guard()
+                time.sleep(0.3)
+
+    def close(self) -> None:
+        """Let the connection go; the next command makes a new one."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _execute(self, command: str, stdin: bytes, timeout_s: float, kept: int) -> _Outcome:
+        started = time.monotonic()
+        until = started + timeout_s
+        channel = self._started(command, until, timeout_s)
+        stdout, stderr = _Kept(kept), _Kept(KEPT_OUTPUT)
+        try:
+            self._converse(channel, command, stdin, until, timeout_s, stdout, stderr)
+            status = channel.recv_exit_status() if channel.exit_status_ready() else -1
+        finally:
+            channel.close()
+        return _Outcome(status, stdout.all(), stdout.size, stderr.all(), time.monotonic() - started)
+
+    def _started(self, command: str, until: float, timeout_s: float) -> paramiko.Channel:
+        """A channel on which the command runs; made anew once, as long as the host has not heard of it."""
+        for attempt in (1, 2):
+            connection = self._connected(max(1.0, min(_CONNECT_S, until - time.monotonic())))
+            transport = connection.transport
+            if transport is None:
+                continue
+            try:
+                channel = self._patiently(lambda transport=transport: transport.open_session(timeout=3600.0), until)
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                self.close()
+                if attempt == 2 or self._alive() is False:
+                    self._dead(command, error)
+                continue
+            if channel is None:
+                self.close()
+                self._overdue(command, timeout_s, b"", b"")
+            try:
+                begun = self._patiently(lambda channel=channel: channel.exec_command(command) or True, until)
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                self._dead(command, error)
+            except BaseException:
+                channel.close()
+                raise
+            if begun is None:
+                channel.close()
+                self._overdue(command, timeout_s, b"", b"")
+            return channel
+        self._dead(command, None)
+
+    def _converse(
+        self, channel: paramiko.Channel, command: str, stdin: bytes, until: float, timeout_s: float,
+        stdout: _Kept, stderr: _Kept,
+    ) -> None:  # fmt: skip
+        """Feed stdin and take both outputs until the command has ended."""
+        channel.setblocking(0)
+        ready = select.poll()
+        ready.register(channel.fileno(), select.POLLIN)
+        unsent = memoryview(stdin)
+        sending = True
+        looked = time.monotonic()
+        while True:
+            if sending:
+                unsent, sending = _feed(channel, unsent)
+            while channel.recv_ready():
+                stdout.add(channel.recv(1 << 16))
+            while channel.recv_stderr_ready():
+                stderr.add(channel.recv_stderr(1 << 16))
+            if channel.exit_status_ready() and channel.eof_received or channel.closed:
+                if not channel.recv_ready() and not channel.recv_stderr_ready():
+                    break
+                continue
+            # At the end of both streams the pipe stays readable while the exit status is still on its way.
+            if channel.eof_received:
+                channel.status_event.wait(0.05)
+            else:
+                ready.poll(20 if sending else _POLL_S * 1000)
+            now = time.monotonic()
+            if now - looked >= _POLL_S:
+                looked = now
+                if self._alive() is False:
+                    self._dead(command, None)
+                self._guard()
+            if now >= until:
+                channel.close()
+                self._overdue(command, timeout_s, stdout.all(), stderr.all())
+        transport = channel.get_transport()
+        if not channel.exit_status_ready() and (transport is None or not transport.is_active()):
+            self._dead(command, None)
+
+    def _connected(self, timeout_s: float) -> Connection:
+        with self._lock:
+            found = self._connection
+            if found is not None and found.transport is not None and found.transport.is_active():
+                return found
+            if found is not None:
+                found.close()
+                self._connection = None
+            endpoint = self._endpoint()
+            if endpoint is None or self._alive() is False:
+                self._dead("", None)
+            connection = _connection_to(endpoint, timeout_s)
+            try:
+                done = self._patiently(lambda: connection.open() or True, time.monotonic() + timeout_s + 5.0)
+            except paramiko.BadHostKeyException as error:
+                raise InfraError(f"{self._host}: something else answers at its address (another host key)") from error
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                connection.close()
+                self._dead("", error)
+            except BaseException:
+                connection.close()
+                raise
+            if done is None:
+                connection.close()
+                self._dead("", None)
+            self._connection = connection
+            return connection
+
+    def _patiently(self, action: Callable[[], T], until: float) -> T | None:
+        """Do what may block without a limit of its own; None when `until` came first. The guard interrupts it.
+
+        What is left behind in the thread ends when the caller closes the channel or connection.
+        """
+        results: list[T] = []
+        errors: list[BaseException] = []
+        done = threading.Event()
+
+        def work() -> None:
+            try:
+                results.append(action())
+            except BaseException as error:  # noqa: BLE001 - handed to the caller
+                errors.append(error)
+            finally:
+                done.set()
+
+        threading.Thread(target=work, daemon=True, name=f"ssh-{self._host}").start()
+        while not done.wait(_POLL_S):
+            if time.monotonic() >= until:
+                return None
+            if self._alive() is False:
+                raise EOFError("the machine is off")
+            self._guard()
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    def _failed(self, command: str, outcome: _Outcome) -> StepFailure:
+        output = (outcome.stdout + outcome.stderr)[-_EVIDENCE:].decode(errors="replace")
+        last = output.strip().rpartition("\n")[2][:160]
+        how = f"exit status {outcome.exit_status}" if outcome.exit_status >= 0 else "killed by a signal"
+        return StepFailure(
+            f"{self._host}: `{_short(command)}` failed ({how}){': ' + last if last else ''}",
+            evidence=Evidence(host=self._host, command=command, exit_status=outcome.exit_status, output=output),
+        )
+
+    def _overdue(self, command: str, timeout_s: float, stdout: bytes, stderr: bytes) -> NoReturn:
+        """The limit has passed: the product hangs, or the whole host does."""
+        evidence = Evidence(
+            host=self._host, command=command, output=(stdout + stderr)[-_EVIDENCE:].decode(errors="replace"),
+            console_tail=self._tail(),
+        )  # fmt: skip
+        if not self._answers():
+            self.close()
+            raise HostDiedError(
+                f"{self._host}: its shell does not answer any more (during `{_short(command)}`)", evidence=evidence
+            )
+        raise StepFailure(
+            f"{self._host}: `{_short(command)}` did not end within {timeout_s:.0f} s", evidence=evidence
+        )
+
+    def _answers(self) -> bool:
+        """Whether the host still opens a channel."""
+        connection = self._connection
+        transport = None if connection is None else connection.transport
+        if transport is None or not transport.is_active():
+            return False
+        try:
+            channel = self._patiently(lambda: transport.open_session(timeout=_ANSWER_S), time.monotonic() + _ANSWER_S)
+        except (paramiko.SSHException, OSError, EOFError):
+            return False
+        if channel is not None:
+            channel.close()
+        return channel is not None
+
+    def _dead(self, command: str, cause: BaseException | None) -> NoReturn:
+        # QEMU's sockets close a moment before its process is seen to be gone.
+        for _ in range(10):
+            if self._alive() is False:
+                break
+            time.sleep(0.05)
+        what = "its machine is off" if self._alive() is False else "its shell cannot be reached"
+        during = f" (during `{_short(command)}`)" if command else ""
+        why = f": {cause}" if cause is not None and self._alive() is not False else ""
+        raise HostDiedError(
+            f"{self._host}: {what}{during}{why}",
+            evidence=Evidence(host=self._host, command=command or None, console_tail=self._tail()),
+        ) from cause
+
+
+def _connection_to(endpoint: Endpoint, timeout_s: float) -> Connection:
+    config = Config(overrides={"load_ssh_configs": False, "user": endpoint.user})
+    connection = Connection(
+        host=endpoint.address,
+        port=endpoint.port,
+        config=config,
+        connect_timeout=max(1, int(timeout_s)),
+        connect_kwargs={
+            "pkey": paramiko.Ed25519Key(filename=str(endpoint.client_key)),
+            "look_for_keys": False,
+            "allow_agent": False,
+            "banner_timeout": timeout_s,
+            "auth_timeout": timeout_s,
+        },
+    )
+    # Only the key we gave the host is accepted; whatever the user's own known_hosts say.
+    known = f"[{endpoint.address}]:{endpoint.port}" if endpoint.port != 22 else endpoint.address
+    host_key = paramiko.Ed25519Key(data=base64.b64decode(endpoint.host_public))
+    connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    connection.client.get_host_keys().add(known, "ssh-ed25519", host_key)
+    return connection
+
+
+def _feed(channel: paramiko.Channel, unsent: memoryview) -> tuple[memoryview, bool]:
+    """Send what the window takes; (what is left, whether there is anything left to do)."""
+    try:
+        while unsent and channel.send_ready():
+            unsent = unsent[channel.send(bytes(unsent[: 1 << 15])) :]
+        if unsent:
+            return unsent, True
+        channel.shutdown_write()
+    except OSError:
+        pass  # the command has closed its input: its own affair
+    return unsent[:0], False
+
+
+def _short(command: str) -> str:
+    line = " ".join(command.split())
+    return line if len(line) <= 100 else line[:97] + "..."

@@ -1,0 +1,14 @@
+"""The step disk-remove."""
+
+from __future__ import annotations
+
+from lab.flights.steps import StepContext, step
+
+
+@step("disk-remove", timeout_s=60)
+def disk_remove(ctx: StepContext) -> None:
+    """The guest's disk image is removed, so that only what leaked is left for leak-check to find."""
+    path = ctx.runvars.require("disk_path")
+    ctx.host().shell.run("rm", path)
+    ctx.runvars.set("disk_path", "")
+    ctx.log(f"{ctx.host().name}: {path} removed")

@@ -1,0 +1,85 @@
+"""The step logs-capture."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from typing import Final
+
+from lab.errors import InfraError, StepFailure
+from lab.flights.steps import StepContext, step
+from lab.hosts.protocols import HostAccess
+from testcases._readings import read_all
+
+COMMANDS: Final = {
+    "xl-info": "xl info -n",
+    "xl-list": "xl list -v",
+    "xl-vcpu-list": "xl vcpu-list",
+    "xl-dmesg": "xl dmesg",
+    "xenstore": "xenstore-ls -fp",
+    "dmesg": "dmesg",
+    "ps": "ps -o pid,ppid,args",
+    "free": "free; df -k",
+    "network": "ip addr; ip route; bridge link",
+    "losetup": "losetup -a",
+}
+FILE_LIMIT: Final = 1 << 20
+TAIL: Final = 256 << 10
+
+
+@step("logs-capture", timeout_s=180)
+def logs_capture(ctx: StepContext) -> None:
+    """Keep what the host can tell of the job: Xen's and dom0's state and logs, and every guest's console.
+
+    Of a host that does not answer any more, the end of its serial console is kept, and then the step fails.
+    """
+    host = ctx.host()
+    for name, path in host.logs.items():
+        if path.is_file():
+            ctx.save(f"{file_name(name)}.log", path.read_bytes()[-FILE_LIMIT:])
+    try:
+        readings = read_all(host.shell, COMMANDS, timeout_s=60)
+        files = _log_files(host)
+    except (StepFailure, InfraError):
+        ctx.save("serial-console.txt", host.console.read(max(0, host.console.offset() - TAIL)))
+        raise
+    for name, reading in readings.items():
+        ended = "" if reading.exit_status == 0 else f"\n[exit status {reading.exit_status}]\n"
+        ctx.save(f"{name}.txt", (reading.output + ended).encode())
+    for path_name, text in files:
+        ctx.save(path_name, text.encode())
+    ctx.log(f"{host.name}: kept {len(readings)} command outputs and {len(files)} log files")
+
+
+def _log_files(host: HostAccess) -> list[tuple[str, str]]:
+    """The ends of all files under /var/log/xen, in one command; a guest's name is part of some of their names."""
+    token = secrets.token_hex(8)
+    result = host.shell.script(
+        "find /var/log/xen -type f 2>/dev/null | while read -r file; do "
+        f"printf '\\n@@{token} %s\\n' \"$file\"; tail -c {TAIL} \"$file\"; done",
+        timeout_s=60,
+        check=False,
+    )
+    return list(split_files(result.stdout, token))
+
+
+def split_files(output: str, token: str) -> Iterator[tuple[str, str]]:
+    """(name to keep it under, text) of each file in an output where `@@TOKEN PATH` comes before each."""
+    parts = re.split(rf"\n@@{token} (.*)\n", output)
+    seen: set[str] = set()
+    for path, text in zip(parts[1::2], parts[2::2], strict=True):
+        name = file_name(path.removeprefix("/var/log/xen/"))
+        while name in seen:
+            name += "-"
+        seen.add(name)
+        yield name, text
+
+
+def file_name(text: str) -> str:
+    """A name that may be kept under: letters, digits, dots and dashes.
+
+    >>> file_name("console/guest-a b.log")
+    'console-guest-a-b.log'
+    """
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", text).strip(".-")[:100] or "log"
