@@ -44,14 +44,15 @@ def host_ping(ctx: StepContext) -> None:
         f'ping -q -i 0.2 -c {COUNT} -w 30 "${{target:-10.0.2.2}}"'
     )
     for peer in peers or [""]:
+        to = peer or "the gateway"
         result = host.shell.script(script, *([peer] if peer else []), timeout_s=60, check=False)
         loss = parse_ping(result.output)
         if loss is None or loss.sent < COUNT or loss.percent > LOST_PERCENT:
             seen = f"{loss.received} of {loss.sent} came back" if loss else repr(result.output.strip()[-200:])
             raise StepFailure(
-                f"{host.name}: of {COUNT} pings to {peer or 'the gateway'} at most {LOST_PERCENT:g} % may be lost: {seen}",
+                f"{host.name}: of {COUNT} pings to {to} at most {LOST_PERCENT:g} % may be lost, but {seen}",
                 evidence=Evidence(
                     host=host.name, command=result.command, exit_status=result.exit_status, output=result.output
                 ),
             )
-        ctx.log(f"{host.name}: {loss.received} of {loss.sent} pings to {peer or 'the gateway'} came back")
+        ctx.log(f"{host.name}: {loss.received} of {loss.sent} pings to {to} came back")

@@ -26,7 +26,9 @@ HEARTBEAT_S: Final = 10.0
 ENDED_S: Final = 1.0
 """How often a stream asks whether the step it shows has ended."""
 TAIL: Final = 64 << 10
-"""How much of a file a reader gets who says nothing else, or who has fallen behind."""
+"""How much of a file a reader gets to begin with."""
+BEHIND: Final = 1 << 20
+"""A reader that is further behind than this goes on at the tail."""
 _PIECE: Final = 32 << 10
 
 
@@ -129,20 +131,18 @@ class _Piece:
 
 
 def _next_piece(path: Path, offset: int | None) -> _Piece:
-    """Read on from `offset`; who is further behind than `TAIL` is taken to the end, and told what was left out."""
+    """Read on from `offset`; who is too far behind is taken to the tail and told what was left out."""
     try:
         size = path.stat().st_size
     except OSError:
         size = 0
     reset = offset is not None and offset > size
-    start = 0 if reset or offset is None else offset
-    if size - start > TAIL:
-        _, tail = read_tail(path, TAIL)
-        # a line longer than the whole tail leaves nothing after its end: then any place is as good
-        start, skipped = (tail if tail < size else size - TAIL), 0
-        skipped = start - (0 if reset or offset is None else offset)
-    else:
-        skipped = 0
+    wanted = start = 0 if reset or offset is None else offset
+    if size - wanted > (TAIL if offset is None else BEHIND):
+        _, start = read_tail(path, TAIL)
+        if start >= size:  # the last line alone is longer than that: then any place is as good
+            start = size - TAIL
+    skipped = start - wanted
     if start >= size:
         return _Piece(text="", start=start, end=start, reset=reset)
     with path.open("rb") as file:

@@ -29,7 +29,8 @@ class Line:
 
     `testid` is the step's stable name across flights; `role` the host it works on (None: the job's first);
     `iffail` what a failure of the product means here; `always` runs it even after a failure; `setup` marks a step
-    that prepares the host: it reads declared inputs only and is skipped on a host that is reused.
+    that prepares the host: it reads declared inputs only and is skipped on a host that is reused. Neighbouring lines
+    with one `together` run side by side, each on its own host.
     """
 
     step: str
@@ -38,6 +39,7 @@ class Line:
     iffail: StepStatus = FAIL
     always: bool = False
     setup: bool = False
+    together: str = ""
     args: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -83,11 +85,13 @@ def run(
 
 
 def on_each(roles: Iterable[Role], line: Line) -> tuple[Line, ...]:
-    """The line once for every role; with more than one role the testid gets `/role`, as in OSSTest."""
+    """The line once for every role, side by side; with more than one role the testid gets `/role`, as in OSSTest."""
     several = tuple(roles)
     if len(several) == 1:
         return (replace(line, role=several[0].name),)
-    return tuple(replace(line, role=role.name, testid=f"{line.testid}/{role.name}") for role in several)
+    return tuple(
+        replace(line, role=role.name, testid=f"{line.testid}/{role.name}", together=line.testid) for role in several
+    )
 
 
 def test_frame(roles: tuple[Role, ...], body: Iterable[Line]) -> tuple[Line, ...]:
@@ -103,6 +107,17 @@ def test_frame(roles: tuple[Role, ...], body: Iterable[Line]) -> tuple[Line, ...
         *on_each(roles, run("leak-check", "leak-check/check", mode="check")),
         *on_each(roles, run("logs-capture", iffail=BROKEN, always=True)),
     )
+
+
+def batches(lines: Iterable[Line]) -> tuple[tuple[tuple[int, Line], ...], ...]:
+    """The lines with their step numbers (from 1), those that run side by side put together."""
+    groups: list[list[tuple[int, Line]]] = []
+    for number, line in enumerate(lines, start=1):
+        if line.together and groups and groups[-1][0][1].together == line.together:
+            groups[-1].append((number, line))
+        else:
+            groups.append([(number, line)])
+    return tuple(tuple(group) for group in groups)
 
 
 _RECIPES: dict[str, Recipe] = {}

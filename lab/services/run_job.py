@@ -10,7 +10,8 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -20,12 +21,12 @@ from lab.db import hosts as host_rows
 from lab.db.tables import AttemptRow
 from lab.errors import Aborted, Evidence, HostDiedError, LabError, StepFailure
 from lab.flights.model import Job, StepResult
-from lab.flights.recipe import Line, Recipe, find_recipe
+from lab.flights.recipe import Line, Recipe, batches, find_recipe
 from lab.flights.reuse import readable_inputs, setup_key
 from lab.flights.runvars import Runvars
 from lab.flights.status import JobStatus, StepStatus, job_status_of, step_status_of
 from lab.flights.steps import SkipStep, Step, find_step
-from lab.hosts.protocols import HostAccess
+from lab.hosts.protocols import Guard, HostAccess
 from lab.services.hold import Hold, either
 from lab.services.settle import settle_attempt
 from lab.services.step_context import JobStep, StepLog
@@ -68,6 +69,7 @@ class _Run:
     outcomes: list[StepStatus] = field(default_factory=list)
     reason: str = ""
     started: bool = False
+    watch: HostWatch | None = None
 
     def whole(self) -> JobStatus | None:
         """Run every line, then settle. Whatever happens, the attempt is settled or was taken from us."""
@@ -75,12 +77,12 @@ class _Run:
         try:
             self._open_hosts()
             reused = {held.role for held in self.row.hosts if held.reused}
-            for stepno, line in enumerate(self.recipe.lines, start=1):
+            for batch in batches(self.recipe.lines):
                 if self.hold.lost:
                     return None
-                if self._failed and not line.always:
+                if self._failed and not batch[0][1].always:
                     continue
-                self._line(stepno, line, skip=line.setup and self._role(line) in reused)
+                self._batch(batch, reused)
             status = job_status_of(self.outcomes)
             if self.hold.aborted:
                 status, self.reason = JobStatus.ABORTED, "the flight was aborted"
@@ -150,7 +152,29 @@ class _Run:
                 data={"job": self.row.job, "testid": step.testid, "status": step.status.value},
             )
 
-    def _line(self, stepno: int, line: Line, *, skip: bool) -> None:
+    def _batch(self, batch: Sequence[tuple[int, Line]], reused: set[str]) -> None:
+        """Run lines side by side; each works on a host of its own."""
+        if not batch[0][1].setup and not self.started:
+            self._start()
+        if len(batch) == 1:
+            [(stepno, line)] = batch
+            self._line(stepno, line, skip=line.setup and self._role(line) in reused, attended=self.hosts.values())
+            return
+        with ThreadPoolExecutor(len(batch), thread_name_prefix=self.job.id) as pool:
+            running = [
+                pool.submit(
+                    self._line,
+                    stepno,
+                    line,
+                    skip=line.setup and self._role(line) in reused,
+                    attended=[self.hosts[self._role(line)]],
+                )
+                for stepno, line in batch
+            ]
+        for each in running:
+            each.result()
+
+    def _line(self, stepno: int, line: Line, *, skip: bool, attended: Iterable[HostAccess]) -> None:
         role = self._role(line)
         host = self.hosts[role]
         number = f"{stepno:02d}.{line.testid.replace('/', '-')}"
@@ -170,10 +194,8 @@ class _Run:
                 ended = replace(step, status=StepStatus.SKIPPED, reason=f"{host.name} is set up already, and reused")
                 log.write(ended.reason)
             else:
-                if not line.setup and not self.started:
-                    self._start()
                 self._save(step)
-                ended = self._run(step, line, log)
+                ended = self._run(step, line, log, attended)
         finally:
             log.close()
         self.outcomes.append(ended.status)
@@ -203,10 +225,10 @@ class _Run:
     def _offset(self, name: str) -> int | None:
         return next((host.console.offset() for host in self.hosts.values() if host.name == name), None)
 
-    def _run(self, step: StepResult, line: Line, log: StepLog) -> StepResult:
+    def _run(self, step: StepResult, line: Line, log: StepLog, attended: Iterable[HostAccess]) -> StepResult:
         """Call the test case and turn how it ended into a result."""
         declared = find_step(line.step)
-        context = self._context(line, log, declared)
+        context = self._context(line, log, declared, attended)
         try:
             # After an abort the evidence is still taken; nothing else starts.
             if not line.always:
@@ -219,7 +241,7 @@ class _Run:
             return self._failure(step, line, log, error)
         return replace(step, status=StepStatus.PASS)
 
-    def _context(self, line: Line, log: StepLog, declared: Step) -> JobStep:
+    def _context(self, line: Line, log: StepLog, declared: Step, attended: Iterable[HostAccess]) -> JobStep:
         role = self._role(line)
         runvars = Runvars(self._values(), on_set=self._set_runvar)
         deadline = time.monotonic() + declared.timeout_s
@@ -229,10 +251,10 @@ class _Run:
                 raise StepFailure(f"{line.testid} was not done after {declared.timeout_s:.0f} s")
 
         # A step that sets a host up watches its machine itself; one that always runs must run on dead hosts, too.
-        watch = HostWatch(()) if line.setup or line.always else HostWatch(self.hosts.values())
         holding = _nothing if line.always else self.hold.guard
-        guard = either(holding, in_time, watch.guard)
-        for host in self.hosts.values():
+        watching = _nothing if line.setup or line.always else self._watching()
+        guard = either(holding, in_time, watching)
+        for host in attended:
             host.attend(guard=guard, trace=log.command)
         return JobStep(
             lab=self.lab,
@@ -244,6 +266,12 @@ class _Run:
             guard=guard,
             step_log=log,
         )
+
+    def _watching(self) -> Guard:
+        """The guard of all hosts; one for the whole job, so that what happens between two steps is seen, too."""
+        if self.watch is None:
+            self.watch = HostWatch(self.hosts.values())
+        return self.watch.guard
 
     def _failure(self, step: StepResult, line: Line, log: StepLog, error: Exception) -> StepResult:
         status = step_status_of(error, line.iffail)

@@ -1,0 +1,43 @@
+"""The driver table: which code drives a host whose `lab.toml` entry names a method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.hosts.drivers import embedded
+from lab.hosts.protocols import Guard, HostAccess, Power, no_guard
+from lab.labfile import LabFile
+
+
+@dataclass(frozen=True)
+class Driver:
+    """How hosts of one method are opened; `power` must work whatever state the host is in."""
+
+    open: Callable[[LabFile, str, Path, Guard], HostAccess]
+    power: Callable[[LabFile, str, Path], Power]
+
+
+DRIVERS: Mapping[str, Driver] = {
+    "qemu": Driver(open=embedded.open_host, power=embedded.power_of),
+}
+
+
+@dataclass(frozen=True)
+class LabMachines:
+    """The `Machines` of a lab file. `home` is the lab's home: run folders of its hosts are below it."""
+
+    lab: LabFile
+    home: Path
+
+    def open(self, host: str, *, guard: Guard = no_guard) -> HostAccess:
+        """The host's abilities; `ConfigError` if the lab has no such host."""
+        return self._driver(host).open(self.lab, host, self.home, guard)
+
+    def power_off(self, host: str) -> None:
+        """Switch the host off whatever state it is in. Idempotent."""
+        self._driver(host).power(self.lab, host, self.home).set(False)
+
+    def _driver(self, host: str) -> Driver:
+        return DRIVERS[self.lab.settings(host).driver.method]

@@ -227,7 +227,7 @@ class SshShell:
                 stdout.add(channel.recv(1 << 16))
             while channel.recv_stderr_ready():
                 stderr.add(channel.recv_stderr(1 << 16))
-            if channel.exit_status_ready() and channel.eof_received or channel.closed:
+            if (channel.exit_status_ready() and channel.eof_received) or channel.closed:
                 if not channel.recv_ready() and not channel.recv_stderr_ready():
                     break
                 continue

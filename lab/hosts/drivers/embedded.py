@@ -1,0 +1,74 @@
+"""An embedded host's abilities, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from lab.errors import ConfigError
+from lab.hosts.drivers.boot.direct import DirectBoot
+from lab.hosts.drivers.console.recorded import RecordedConsole
+from lab.hosts.drivers.guest.xl import XlToolstack
+from lab.hosts.drivers.machine.place import Place
+from lab.hosts.drivers.machine.qemu import NETWORK, QemuPower
+from lab.hosts.drivers.shell.identity import identity_of
+from lab.hosts.drivers.shell.ssh import Endpoint, SshShell
+from lab.hosts.protocols import Guard
+from lab.labfile import LabFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedHost:
+    """The `HostAccess` of a host that is a QEMU process of this machine."""
+
+    name: str
+    address: str
+    power: QemuPower
+    console: RecordedConsole
+    boot: DirectBoot
+    shell: SshShell
+    toolstack: XlToolstack
+    logs: Mapping[str, Path]
+
+
+def power_of(lab: LabFile, name: str, home: Path) -> QemuPower:
+    """The host's power alone."""
+    host = lab.settings(name)
+    if host.arch != "x86_64":
+        raise ConfigError(f"host {name}: arch {host.arch} cannot be emulated yet", hint="use x86_64")
+    return QemuPower(place=Place(home, name), settings=host.driver, index=lab.index_of(name))
+
+
+def open_host(lab: LabFile, name: str, home: Path, guard: Guard) -> EmbeddedHost:
+    """All abilities of the host; nothing is started or connected yet."""
+    power = power_of(lab, name, home)
+    place = power.place
+    console = RecordedConsole(name, place.console_log, place.console_index, place.socket("console"), guard)
+
+    def endpoint() -> Endpoint | None:
+        record = place.boot()
+        if record is None:
+            return None
+        identity = identity_of(place.folder / "identity")
+        return Endpoint(
+            address="127.0.0.1", port=record.ssh_port, client_key=identity.client_key_file,
+            host_public=identity.host_public,
+        )  # fmt: skip
+
+    def tail() -> str:
+        record = place.boot()
+        return console.tail(record.console_offset if record is not None else 0)
+
+    shell = SshShell(name, endpoint, alive=power.get, tail=tail, guard=guard)
+    return EmbeddedHost(
+        name=name,
+        address=f"{NETWORK}.{power.index}",
+        power=power,
+        console=console,
+        boot=DirectBoot(place, power, console, shell, guard),
+        shell=shell,
+        toolstack=XlToolstack(shell, name, guard),
+        logs=MappingProxyType({"qemu": place.qemu_log}),
+    )

@@ -1,0 +1,72 @@
+"""Pages on flights: the list, and a flight's grid of jobs and steps."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+
+from lab.db.flights import last_event, list_branches, list_flights, load_flight, resolve_flight
+from web.deps import LabDep, PagesDep, RecipesDep, SessionDep
+from web.views import flight_line, grid
+
+PAGE = 50
+router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
+
+
+@router.get("/")
+def show_flights(
+    lab: LabDep,
+    session: SessionDep,
+    pages: PagesDep,
+    branch: Annotated[str, Query(max_length=128)] = "",
+    before: Annotated[int | None, Query(ge=1, lt=1 << 31)] = None,
+    fragment: str | None = None,
+) -> HTMLResponse:
+    """The newest flights, of one branch or of all."""
+    event = last_event(session)
+    flights = list_flights(session, branch=branch or None, before=before, limit=PAGE + 1)
+    now = lab.clock()
+    return pages.render(
+        "flights/list.html",
+        {
+            "event": event,
+            "lines": [flight_line(flight, now) for flight in flights[:PAGE]],
+            "older": flights[PAGE - 1].id if len(flights) > PAGE else None,
+            "branch": branch,
+            "branches": list_branches(session),
+            "before": before,
+        },
+        part="list",
+        fragment=fragment,
+    )
+
+
+@router.get("/flights/{flight}")
+def show_flight(
+    flight: str,
+    lab: LabDep,
+    session: SessionDep,
+    pages: PagesDep,
+    recipes: RecipesDep,
+    q: Annotated[str, Query(max_length=64)] = "",
+    only: Annotated[str, Query(pattern="^(bad)?$")] = "",
+    fragment: str | None = None,
+) -> HTMLResponse:
+    """A flight as a grid; `q` keeps the jobs with that in their name, `only=bad` those that did not pass."""
+    event = last_event(session)
+    loaded = load_flight(session, resolve_flight(session, flight))
+    now = lab.clock()
+    return pages.render(
+        "flights/show.html",
+        {
+            "event": event,
+            "flight": flight_line(loaded, now),
+            "grid": grid(loaded, recipes, now, name=q, only_bad=only == "bad"),
+            "q": q,
+            "only": only,
+        },
+        part="grid",
+        fragment=fragment,
+    )

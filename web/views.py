@@ -1,0 +1,592 @@
+"""What the pages show, as plain values computed from the model; nothing here reads a clock, a file or the database."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote
+
+from lab.flights.model import Attempt, Flight, Job, Runvar, StepResult
+from lab.flights.recipe import Recipe
+from lab.flights.runvars import DECLARED
+from lab.flights.status import JobStatus, StepStatus
+from web.filters import breakable, duration
+
+# The order in which counts are shown: what needs a look first.
+_ORDER: Final = (
+    JobStatus.FAIL,
+    JobStatus.BROKEN,
+    JobStatus.BLOCKED,
+    JobStatus.STARVED,
+    JobStatus.ABORTED,
+    JobStatus.RUNNING,
+    JobStatus.PREPARING,
+    JobStatus.QUEUED,
+    JobStatus.PASS,
+)
+BAD: Final = frozenset(
+    {JobStatus.FAIL, JobStatus.BROKEN, JobStatus.BLOCKED, JobStatus.STARVED, JobStatus.ABORTED}
+)
+_BAD_STEP: Final = frozenset({StepStatus.FAIL, StepStatus.BROKEN, StepStatus.BLOCKED, StepStatus.ABORTED})
+
+
+def seconds_of(started: datetime, finished: datetime | None, now: datetime) -> float:
+    """How long something took, or has been taking."""
+    return ((finished or now) - started).total_seconds()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A stretch of a bar: from `x` on, `width` wide, both in per cent."""
+
+    status: str
+    x: float
+    width: float
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """How many jobs stand how, as numbers and as a bar from left to right."""
+
+    total: int
+    done: int
+    parts: tuple[Part, ...]
+
+
+def tally(jobs: Iterable[Job]) -> Tally:
+    """Count jobs by status."""
+    counts = Counter(job.status for job in jobs)
+    total, parts, x = sum(counts.values()), [], 0.0
+    # In the bar what has passed comes first, so that it fills up from the left.
+    for status in (JobStatus.PASS, *_ORDER[:-1]):
+        if counts[status]:
+            width = 100 * counts[status] / total
+            parts.append(Part(status=status.value, x=round(x, 3), width=round(width, 3), count=counts[status]))
+            x += width
+    return Tally(total=total, done=sum(counts[status] for status in JobStatus if status.final), parts=tuple(parts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlightLine:
+    """A flight in the list and at the head of its own page."""
+
+    id: int
+    branch: str
+    status: str
+    final: bool
+    intended: str
+    blessing: str
+    submitter: str
+    note: str
+    started: datetime
+    finished: datetime | None
+    seconds: float
+    tally: Tally
+
+
+def flight_line(flight: Flight, now: datetime) -> FlightLine:
+    """Sum a flight up."""
+    return FlightLine(
+        id=flight.id,
+        branch=flight.branch,
+        status=flight.status.value,
+        final=flight.finished is not None or flight.status.final,
+        intended=flight.intended.value,
+        blessing=flight.blessing.value,
+        submitter=flight.submitter,
+        note=flight.note,
+        started=flight.started,
+        finished=flight.finished,
+        seconds=seconds_of(flight.started, flight.finished, now),
+        tally=tally(flight.jobs),
+    )
+
+
+def merge_order(lists: Sequence[Sequence[str]]) -> list[str]:
+    """One order for the items of many lists that keeps the order of each, as far as they agree with one another.
+
+    ```
+    boot  create  migrate  logs   \\
+    boot  create  save     logs    >   boot  create  migrate  save  disk  logs
+    boot  disk    logs            /
+    ```
+    Among items that may come next, the one seen first comes first.
+    """
+    rank: dict[str, int] = {}
+    after: dict[str, set[str]] = {}
+    before: Counter[str] = Counter()
+    for items in lists:
+        for item in items:
+            rank.setdefault(item, len(rank))
+            after.setdefault(item, set())
+        for first, second in zip(items, items[1:], strict=False):
+            if second not in after[first] and first != second:
+                after[first].add(second)
+                before[second] += 1
+    ready = [(place, item) for item, place in rank.items() if not before[item]]
+    heapq.heapify(ready)
+    merged: list[str] = []
+    left = dict(rank)
+    while left:
+        # With a circle in it nothing is ready: the one seen first breaks it.
+        _, item = heapq.heappop(ready) if ready else (0, next(iter(left)))
+        if left.pop(item, None) is None:
+            continue
+        merged.append(item)
+        for follower in after[item]:
+            before[follower] -= 1
+            if not before[follower]:
+                heapq.heappush(ready, (rank[follower], follower))
+    return merged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One job's step in the grid. `status` is a step's, or pending | unreached | absent; `stale`: of an earlier try."""
+
+    status: str
+    text: str = ""
+    title: str = ""
+    url: str = ""
+    since: datetime | None = None
+    stale: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One testid across the jobs."""
+
+    testid: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One job at the head of the grid."""
+
+    name: str
+    name_parts: tuple[str, ...]
+    url: str
+    status: str
+    reason: str
+    recipe: str
+    hosts: tuple[tuple[str, str], ...]
+    attempts: int
+    seconds: float | None
+    since: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """Something in a flight that did not pass, with the first step that went wrong."""
+
+    job: str
+    job_url: str
+    status: str
+    testid: str
+    url: str
+    reason: str
+    attempt: int
+    retried: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Jobs side by side, their steps below one another."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    troubles: tuple[Trouble, ...]
+    hidden: int
+
+
+_ABSENT: Final = Cell(status="absent")
+
+
+def job_url(flight: int, job: str, *, attempt: int | None = None, step: int | None = None) -> str:
+    """The address of a job, of one of its attempts, of a step."""
+    url = f"/flights/{flight}/jobs/{quote(job, safe='')}"
+    if attempt is not None:
+        url += f"?attempt={attempt}"
+    return url if step is None else f"{url}#s-{step}"
+
+
+def grid(
+    flight: Flight, recipes: Mapping[str, Recipe], now: datetime, *, name: str = "", only_bad: bool = False
+) -> Grid:
+    """Lay a flight out; `name` and `only_bad` leave jobs out."""
+    shown = [job for job in flight.jobs if name.lower() in job.name.lower() and (not only_bad or job.status in BAD)]
+    planned = {job.name: _planned(job, recipes) for job in shown}
+    testids = merge_order([planned[job.name] for job in shown])
+    cells = {job.name: _cells(job, now) for job in shown}
+    return Grid(
+        columns=tuple(_column(job, now) for job in shown),
+        rows=tuple(
+            Row(
+                testid=testid,
+                cells=tuple(
+                    cells[job.name].get(testid) or (_to_come(job) if testid in planned[job.name] else _ABSENT)
+                    for job in shown
+                ),
+            )
+            for testid in testids
+        ),
+        troubles=tuple(trouble for job in shown for trouble in _troubles(job)),
+        hidden=len(flight.jobs) - len(shown),
+    )
+
+
+def _planned(job: Job, recipes: Mapping[str, Recipe]) -> list[str]:
+    """The testids a job has or will have; a step that is not in the recipe stays after the one it followed."""
+    recipe = recipes.get(job.recipe)
+    lines = [line.testid for line in recipe.lines] if recipe else []
+    done = [step.testid for step in job.last.steps] if job.last else []
+    if set(done) <= set(lines):
+        return lines
+    return merge_order([done, lines])
+
+
+def _to_come(job: Job) -> Cell:
+    if job.status.final:
+        return Cell(status="unreached", title="not run: the job had ended")
+    return Cell(status="pending", title="still to come")
+
+
+def _cells(job: Job, now: datetime) -> dict[str, Cell]:
+    attempt = job.last
+    if attempt is None:
+        return {}
+    stale = job.status is JobStatus.QUEUED
+    return {step.testid: _cell(job, attempt, step, now, stale=stale) for step in attempt.steps}
+
+
+def _cell(job: Job, attempt: Attempt, step: StepResult, now: datetime, *, stale: bool) -> Cell:
+    length = duration(seconds_of(step.started, step.finished, now))
+    words = [f"{job.name}: {step.testid}: {step.status.value}, {length}"]
+    if step.host:
+        words.append(f"on {step.host}")
+    if step.reason:
+        words.append(step.reason)
+    return Cell(
+        status=step.status.value,
+        text="" if step.status is StepStatus.SKIPPED else length,
+        title="\n".join(words),
+        url=job_url(job.flight, job.name, step=step.stepno),
+        since=None if step.finished else step.started,
+        stale=stale,
+    )
+
+
+def _column(job: Job, now: datetime) -> Column:
+    last = job.last
+    return Column(
+        name=job.name,
+        name_parts=tuple(breakable(job.name)),
+        url=job_url(job.flight, job.name),
+        status=job.status.value,
+        reason=job.reason,
+        recipe=job.recipe,
+        hosts=tuple(last.hosts.items()) if last else (),
+        attempts=len(job.attempts),
+        seconds=seconds_of(last.started, last.finished, now) if last else None,
+        since=last.started if last and last.finished is None else None,
+    )
+
+
+def _troubles(job: Job) -> list[Trouble]:
+    """What went wrong in each attempt; a job without one (blocked, starved) tells its own reason."""
+    found = []
+    for attempt in job.attempts:
+        newest = attempt is job.last
+        status = attempt.status
+        if status not in BAD and not (status is JobStatus.RUNNING and _first_bad(attempt)):
+            continue
+        step = _first_bad(attempt)
+        found.append(
+            Trouble(
+                job=job.name,
+                job_url=job_url(job.flight, job.name),
+                status=step.status.value if step else status.value,
+                testid=step.testid if step else "",
+                url=job_url(
+                    job.flight,
+                    job.name,
+                    attempt=None if newest else attempt.number,
+                    step=step.stepno if step else None,
+                ),
+                reason=(step.reason if step else "") or attempt.reason or job.reason,
+                attempt=attempt.number,
+                retried=not newest,
+            )
+        )
+    if not job.attempts and job.status in BAD:
+        url = job_url(job.flight, job.name)
+        found.append(
+            Trouble(
+                job=job.name,
+                job_url=url,
+                status=job.status.value,
+                testid="",
+                url=url,
+                reason=job.reason,
+                attempt=0,
+                retried=False,
+            )
+        )
+    return found
+
+
+def _first_bad(attempt: Attempt) -> StepResult | None:
+    return next((step for step in attempt.steps if step.status in _BAD_STEP), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLine:
+    """A step on its job's page. `offset` is seconds since the attempt began; `tail` its log's end, if shown at once."""
+
+    stepno: int
+    testid: str
+    step: str
+    status: str
+    started: datetime
+    since: datetime | None
+    offset: float
+    seconds: float
+    host: str
+    reason: str
+    evidence: tuple[tuple[str, str], ...]
+    bad: bool
+    log_url: str
+    tail: str
+    files: tuple[tuple[str, str], ...]
+    consoles: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A step on the time line, in per cent of the whole."""
+
+    x: float
+    width: float
+    status: str
+    title: str
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptTab:
+    """One attempt to choose from."""
+
+    number: int
+    status: str
+    reason: str
+    url: str
+    chosen: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunvarLine:
+    """A runvar, and what it means if that is known."""
+
+    name: str
+    value: str
+    output: bool
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPage:
+    """Everything on a job's page."""
+
+    flight: int
+    name: str
+    name_parts: tuple[str, ...]
+    url: str
+    recipe: str
+    recipe_summary: str
+    status: str
+    final: bool
+    reason: str
+    queued: datetime | None
+    tabs: tuple[AttemptTab, ...]
+    attempt: int
+    attempt_status: str
+    attempt_reason: str
+    active: bool
+    started: datetime | None
+    since: datetime | None
+    seconds: float | None
+    worker: str
+    hosts: tuple[tuple[str, str], ...]
+    steps: tuple[StepLine, ...]
+    to_come: tuple[str, ...]
+    marks: tuple[Mark, ...]
+    runvars: tuple[RunvarLine, ...]
+    files: tuple[tuple[str, str], ...]
+
+
+def job_page(
+    job: Job,
+    attempt: Attempt | None,
+    recipes: Mapping[str, Recipe],
+    now: datetime,
+    *,
+    tails: Mapping[int, str],
+    files: Mapping[int, Sequence[str]],
+) -> JobPage:
+    """Show one attempt of a job; `tails` are the ends of logs and `files` the names of kept files, by step number."""
+    url = job_url(job.flight, job.name)
+    recipe = recipes.get(job.recipe)
+    steps = (
+        tuple(
+            _step_line(url, attempt, step, now, tail=tails.get(step.stepno, ""), files=files.get(step.stepno, ()))
+            for step in attempt.steps
+        )
+        if attempt
+        else ()
+    )
+    active = attempt is not None and attempt is job.last and job.status.active
+    seen = {step.testid for step in steps}
+    coming = active or (attempt is None and not job.status.final)
+    return JobPage(
+        flight=job.flight,
+        name=job.name,
+        name_parts=tuple(breakable(job.name)),
+        url=url,
+        recipe=job.recipe,
+        recipe_summary=recipe.summary if recipe else "",
+        status=job.status.value,
+        final=job.status.final,
+        reason=job.reason,
+        queued=job.queued,
+        tabs=tuple(
+            AttemptTab(
+                number=other.number,
+                status=other.status.value,
+                reason=other.reason,
+                url=url if other is job.last else job_url(job.flight, job.name, attempt=other.number),
+                chosen=attempt is not None and other.number == attempt.number,
+            )
+            for other in job.attempts
+        ),
+        attempt=attempt.number if attempt else 0,
+        attempt_status=attempt.status.value if attempt else "",
+        attempt_reason=attempt.reason if attempt else "",
+        active=active,
+        started=attempt.started if attempt else None,
+        since=attempt.started if attempt and attempt.finished is None else None,
+        seconds=seconds_of(attempt.started, attempt.finished, now) if attempt else None,
+        worker=attempt.worker if attempt else "",
+        hosts=tuple(attempt.hosts.items()) if attempt else (),
+        steps=steps,
+        to_come=tuple(line.testid for line in recipe.lines if line.testid not in seen) if recipe and coming else (),
+        marks=_marks(attempt, now) if attempt else (),
+        runvars=tuple(_runvar_line(runvar, attempt) for runvar in job.runvars),
+        files=tuple(file for step in steps for file in step.files),
+    )
+
+
+def _step_line(
+    url: str, attempt: Attempt, step: StepResult, now: datetime, *, tail: str, files: Sequence[str]
+) -> StepLine:
+    return StepLine(
+        stepno=step.stepno,
+        testid=step.testid,
+        step=step.step,
+        status=step.status.value,
+        started=step.started,
+        since=None if step.finished else step.started,
+        offset=(step.started - attempt.started).total_seconds(),
+        seconds=seconds_of(step.started, step.finished, now),
+        host=step.host or "",
+        reason=step.reason,
+        evidence=tuple((label, str(text)) for label, text in step.evidence.items() if str(text).strip()),
+        bad=step.status in _BAD_STEP,
+        log_url=f"{url}/log/{attempt.number}/{step.stepno}" if step.log else "",
+        tail=tail,
+        files=tuple((name, f"{url}/files/{attempt.number}/{step.stepno}/{quote(name, safe='')}") for name in files),
+        consoles=tuple((host, _console_url(host, span)) for host, span in step.console.items()),
+    )
+
+
+def _console_url(host: str, span: tuple[int, int | None]) -> str:
+    start, end = span
+    until = "" if end is None else f"&to={end}"
+    return f"/hosts/{quote(host, safe='')}/console?from={start}{until}"
+
+
+def _marks(attempt: Attempt, now: datetime) -> tuple[Mark, ...]:
+    ends = [step.finished or now for step in attempt.steps]
+    end = max([attempt.finished or now, *ends])
+    whole = max((end - attempt.started).total_seconds(), 0.001)
+
+    def place(moment: datetime) -> float:
+        return max(0.0, min(100.0, 100 * (moment - attempt.started).total_seconds() / whole))
+
+    return tuple(
+        Mark(
+            x=round(place(step.started), 3),
+            # a step too short to be seen is still there
+            width=round(max(0.25, place(step.finished or now) - place(step.started)), 3),
+            status=step.status.value,
+            title=f"{step.testid}: {step.status.value}, {duration(seconds_of(step.started, step.finished, now))}",
+            url=f"#s-{step.stepno}",
+        )
+        for step in attempt.steps
+    )
+
+
+def _runvar_line(runvar: Runvar, attempt: Attempt | None) -> RunvarLine:
+    meaning = DECLARED.get(runvar.name, "")
+    for role in attempt.hosts if attempt else ():
+        if not meaning and runvar.name.startswith(f"{role}_"):
+            inner = DECLARED.get(runvar.name.removeprefix(f"{role}_"), "")
+            meaning = f"for the host in role {role}: {inner}" if inner else ""
+    return RunvarLine(name=runvar.name, value=runvar.value, output=runvar.synth, meaning=meaning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostJob:
+    """A job that ran on a host."""
+
+    flight: int
+    job: str
+    url: str
+    attempt: int
+    status: str
+    role: str
+    started: datetime
+    seconds: float
+
+
+def jobs_on(host: str, flights: Iterable[Flight], now: datetime, *, limit: int = 20) -> list[HostJob]:
+    """What ran on a host, newest first."""
+    found = [
+        HostJob(
+            flight=flight.id,
+            job=job.name,
+            url=job_url(flight.id, job.name, attempt=None if attempt is job.last else attempt.number),
+            attempt=attempt.number,
+            status=attempt.status.value,
+            role=role,
+            started=attempt.started,
+            seconds=seconds_of(attempt.started, attempt.finished, now),
+        )
+        for flight in flights
+        for job in flight.jobs
+        for attempt in job.attempts
+        for role, name in attempt.hosts.items()
+        if name == host
+    ]
+    return sorted(found, key=lambda ran: ran.started, reverse=True)[:limit]
+
+
+def holder_url(holder: str | None) -> str:
+    """The page of the job that holds a host (`FLIGHT.JOB`), if it is a job."""
+    flight, dot, job = (holder or "").partition(".")
+    return job_url(int(flight), job) if dot and job and flight.isdecimal() else ""
