@@ -25,7 +25,7 @@ from lab.errors import ConfigError, InfraError
 from lab.flights import recipes
 from lab.flights.recipe import all_recipes
 from lab.flights.steps import all_steps, load_all
-from lab.hosts.drivers import DriverMachines
+from lab.hosts.drivers import LabMachines
 from lab.images import ImageStore
 from lab.labfile import load_lab_file
 from lab.settings import PROJECT, Settings
@@ -110,7 +110,7 @@ def bootstrap(settings: Settings) -> Lab:
         reads=make_read_sessions(engine),
         clock=now,
         hosts=lab_file.hosts(),
-        machines=DriverMachines(lab_file, settings.home),
+        machines=LabMachines(lab_file, settings.home),
         images=BuiltImages(make_image_store(settings)),
         bell=make_bell(settings, engine),
         dispatch=CeleryDispatch(settings),

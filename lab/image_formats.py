@@ -20,7 +20,7 @@ class FormatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One name in an archive. `mode` holds the file type and the permissions; `data` is a link's target if it is a link."""
+    """One name in an archive. `mode` is file type and permissions; `data` of a link is its target."""
 
     path: str
     mode: int
@@ -217,7 +217,7 @@ def _elf_end(data: bytes) -> int:
     ends = [table + size * count]
     ends += [offset + length for _, offset, length in _sections(data)]
     ends += [offset + length for _, offset, _, length in _program_headers(data)]
-    return max(ends)
+    return int(max(ends))
 
 
 def _text_at(data: bytes, at: int) -> str:

@@ -179,8 +179,8 @@ class Picker:
             self.entries[here] = Entry.link(here, there)
         source = self._tree.root.joinpath(real.lstrip("/"))
         if source.is_dir():
-            for name in sorted(os.listdir(source)):
-                self._take(f"{real}/{name}")
+            for child in sorted(source.iterdir()):
+                self._take(f"{real}/{child.name}")
             return
         if there in self.entries:
             return

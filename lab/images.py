@@ -13,22 +13,25 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, Self
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from typing import Literal, Protocol
 
 from lab.errors import ConfigError, Evidence, InfraError
+from lab.image_debian import Extractor, disk_full, extract_with_mmdebstrap, need_tools
 from lab.image_formats import Entry, FormatError, cpio_archive, kernel_image, uncompressed
+from lab.image_manifest import Manifest, load_manifest, load_manifests
 from lab.image_tree import LAYOUT, NotInTreeError, Picker, Tree, kernel_modules, overlay_entries
+
+__all__ = [
+    "BuiltImage", "ImageState", "ImageStore", "Manifest", "Progress",
+    "host_overlay", "initramfs_with", "load_manifests",
+]  # fmt: skip
 
 # Counted up whenever the same manifest would give another image: it is part of every digest.
 BUILDER_VERSION = 1
@@ -36,78 +39,14 @@ SPACE_FOR_A_BUILD = 2 * 1024**3
 KEEP_OLD_FOR = 24 * 3600.0
 _BUILDS_AT_ONCE = 2
 _MEDIA_SPARE = 8 * 1024**2
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_TOOLS = {"mmdebstrap": "mmdebstrap", "zstd": "zstd", "mkfs.ext4": "e2fsprogs", "gcc": "gcc libc6-dev"}
 _COMPILERS = {"amd64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc"}
-_STAGES = {
-    "running apt-get update": "index",
-    "downloading packages": "download",
-    "extracting archives": "extract",
-}
 
-
-def _path_in_tree(text: str) -> str:
-    if not text.startswith("/") or ".." in text.split("/") or text.endswith("/"):
-        raise ValueError("must be an absolute path without '..' and without '/' at the end")
-    return text
-
-
-def _path_below(text: str) -> str:
-    if text.startswith("/") or ".." in text.split("/"):
-        raise ValueError("must be a relative path without '..'")
-    return text
-
-
-TreePath = Annotated[str, AfterValidator(_path_in_tree)]
-RelativePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(_path_below)]
-Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
-Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Source(_Strict):
-    """A C program of ours: `file` in images/sources is compiled and linked statically, and put at `target`."""
-
-    file: RelativePath
-    target: TreePath
-
-
-class Manifest(_Strict):
-    """What one image is made of. See images/*.toml; unknown fields are refused."""
-
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-    kind: Literal["dom0", "guest"]
-    suite: Annotated[str, StringConstraints(pattern=r"^[a-z]+$")]
-    arch: Literal["amd64", "arm64"]
-    xen: Annotated[str, StringConstraints(pattern=r"^4\.[0-9]+$")] | None = None
-    packages: Annotated[tuple[Package, ...], Field(min_length=1)]
-    commands: tuple[TreePath, ...] = ()
-    include: tuple[TreePath, ...] = ()
-    modules: tuple[Module, ...] = ()
-    modules_on_demand: tuple[Module, ...] = ()
-    overlay: RelativePath
-    sources: tuple[Source, ...] = ()
-
-    @model_validator(mode="after")
-    def _xen_only_in_dom0(self) -> Self:
-        if (self.kind == "dom0") != (self.xen is not None):
-            raise ValueError("a dom0 names its Xen version in `xen`, a guest has none")
-        return self
 
 
 class Progress(Protocol):
     """Told how a build goes: `fraction` is 0..1, or None where it cannot be known. May be called from any thread."""
 
     def __call__(self, image: str, stage: str, fraction: float | None) -> None: ...
-
-
-class Extractor(Protocol):
-    """Fetches the manifest's packages and extracts them into the empty folder `tree`; raises a LabError."""
-
-    def __call__(self, manifest: Manifest, tree: Path, stage: Callable[[str], None]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +80,6 @@ class ImageState:
     built: bool
     size: int | None
     built_at: float | None
-
-
-def load_manifests(folder: Path) -> Mapping[str, Manifest]:
-    """The manifests in `folder` by name, sorted. Raises ConfigError naming the file and the field that is wrong."""
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} is not a folder of image manifests")
-    return {path.stem: _load_manifest(path) for path in sorted(folder.glob("*.toml"))}
 
 
 def host_overlay(files: Mapping[str, tuple[int, bytes]]) -> bytes:
@@ -189,7 +121,7 @@ class ImageStore:
         known = sorted(one.stem for one in self._sources.glob("*.toml"))
         if name not in known:
             raise ConfigError(f"there is no image {name!r}", hint=f"there are: {', '.join(known)}")
-        return _load_manifest(path)
+        return load_manifest(path)
 
     def digest(self, manifest: Manifest) -> str:
         """Sixteen hex digits over everything of ours that makes the image what it is."""
@@ -245,7 +177,7 @@ class ImageStore:
         if result.exists():
             os.utime(result.parent)
             return result
-        _need_tools("mkfs.ext4")
+        need_tools("mkfs.ext4")
         with _translated("media", self._folder), _locked(place, lambda: None):
             if not result.exists():
                 with _fresh_folder(place) as work:
@@ -256,7 +188,7 @@ class ImageStore:
 
     def _build(self, manifest: Manifest, digest: str, folder: Path, report: Progress) -> None:
         name = manifest.name
-        _need_tools("zstd", *(["gcc"] if manifest.sources else []))
+        need_tools("zstd", *(["gcc"] if manifest.sources else []))
         free = shutil.disk_usage(folder.parent).free
         if free < SPACE_FOR_A_BUILD:
             raise InfraError(
@@ -312,108 +244,6 @@ class ImageStore:
         return tree.versions(manifest.packages)
 
 
-def extract_with_mmdebstrap(manifest: Manifest, tree: Path, stage: Callable[[str], None]) -> None:
-    """The real Extractor: mmdebstrap from the mirror this machine is set up with. Works as root and as anybody."""
-    _need_tools("mmdebstrap")
-    command = [
-        "mmdebstrap", "--variant=extract", "--format=directory", f"--architectures={manifest.arch}",
-        f"--mode={'root' if os.geteuid() == 0 else 'chrootless'}", f"--include={','.join(manifest.packages)}",
-    ]  # fmt: skip
-    if Path(_KEYRING).exists():  # the machine's own keyring may not know a newer or older suite
-        command.append(f"--keyring={_KEYRING}")
-    command += [manifest.suite, str(tree), *debian_mirror()]
-    lines: list[str] = []
-    # Its own process group, so that an interrupted build takes apt and all the others with it.
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        errors="replace", process_group=0, env=os.environ | {"LC_ALL": "C", "TMPDIR": str(tree.parent)},
-    ) as process:  # fmt: skip
-        try:
-            assert process.stderr is not None
-            for line in process.stderr:
-                lines.append(line.rstrip())
-                for text, name in _STAGES.items():
-                    if text in line:
-                        stage(name)
-            status = process.wait()
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
-            raise
-    if status:
-        raise extraction_error(manifest, command, status, "\n".join(lines))
-
-
-def extraction_error(manifest: Manifest, command: Sequence[str], status: int, output: str) -> ConfigError | InfraError:
-    """What a failed mmdebstrap means, in one line; its whole output is in the error's evidence."""
-    evidence = Evidence(command=" ".join(command), exit_status=status, output=output[-20_000:])
-    lines = output.splitlines()
-    for line in lines:
-        for mark in ("Unable to locate package ", "has no installation candidate"):
-            if mark in line:
-                package = line.rpartition(mark)[2] or line.partition("Package '")[2].partition("'")[0]
-                return ConfigError(
-                    f"image {manifest.name}: there is no package {package} in {manifest.suite} ({manifest.arch})",
-                    hint=f"correct `packages` in {manifest.name}.toml",
-                    evidence=evidence,
-                )
-    if any("No space left on device" in line for line in lines):
-        return _disk_full(manifest.name, command[-1], evidence)
-    if any(word in line for line in lines for word in ("does not have a Release file", "404  Not Found")):
-        return ConfigError(
-            f"image {manifest.name}: the mirror has no suite {manifest.suite} for {manifest.arch}",
-            hint="correct `suite`, or use a mirror that has it in the apt sources of this machine",
-            evidence=evidence,
-        )
-    network = ("Could not connect", "Could not resolve", "Temporary failure resolving", "Failed to fetch", "timed out")
-    if any(word in line for line in lines for word in network):
-        return InfraError(
-            f"image {manifest.name}: the Debian mirror cannot be reached",
-            hint="check the network and this machine's apt sources: `apt-get update` must work",
-            evidence=evidence,
-        )
-    last = next((line for line in reversed(lines) if line.startswith("E: ") and "failed to run" not in line), "")
-    return InfraError(
-        f"image {manifest.name}: mmdebstrap failed with exit status {status}: {last.removeprefix('E: ') or 'no error text'}",
-        evidence=evidence,
-    )
-
-
-def debian_mirror() -> list[str]:
-    """The Debian mirror in this machine's apt sources, as arguments for mmdebstrap; empty if there is none."""
-    try:
-        found = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"],
-            capture_output=True, text=True, check=False, timeout=60,
-        ).stdout.split()  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return next(([site] for site in found if site.rstrip("/").endswith("/debian")), [])
-
-
-def _load_manifest(path: Path) -> Manifest:
-    try:
-        content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    if "name" in content:
-        raise ConfigError(f"{path}: name: the name of an image is the name of its file")
-    try:
-        manifest = Manifest.model_validate({"name": path.stem, **content})
-    except ValidationError as error:
-        what = "; ".join(
-            f"{'.'.join(str(part) for part in one['loc']) or 'manifest'}: {one['msg']}" for one in error.errors()
-        )
-        raise ConfigError(f"{path}: {what}") from error
-    if not (path.parent / "overlays" / manifest.overlay).is_dir():
-        raise ConfigError(f"{path}: overlay: there is no folder overlays/{manifest.overlay}")
-    for source in manifest.sources:
-        if not (path.parent / "sources" / source.file).is_file():
-            raise ConfigError(f"{path}: sources: there is no file sources/{source.file}")
-    return manifest
-
-
 def _opened(folder: Path) -> BuiltImage:
     facts = json.loads((folder / "image.json").read_text())
     os.utime(folder)  # in use: not to be removed as old
@@ -467,32 +297,19 @@ def _translated(name: str, place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise _disk_full(name, str(place), None) from error
+            raise disk_full(name, str(place), None) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise InfraError(f"image {name}: {error}", hint=f"is {place} yours to write to?") from error
         raise
 
 
-def _disk_full(name: str, place: str, evidence: Evidence | None) -> InfraError:
-    return InfraError(
-        f"image {name}: the disk is full at {place}",
-        hint="free some space (about 2 GiB), or set LAB_HOME to a larger disk",
-        evidence=evidence,
-    )
-
-
 def _remove_old(place: Path, keep: str) -> None:
     """Removes other digests that nobody has used for a day; a running flight may still read a younger one."""
     for path in place.iterdir():
-        if path.is_dir() and path.name != keep and not path.name.startswith("."):
-            if time.time() - path.stat().st_mtime > KEEP_OLD_FOR:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _need_tools(*tools: str) -> None:
-    for tool in tools:
-        if shutil.which(tool) is None:
-            raise InfraError(f"{tool} is not installed", hint=f"apt install {_TOOLS[tool]}")
+        if not path.is_dir() or path.name == keep or path.name.startswith("."):
+            continue
+        if time.time() - path.stat().st_mtime > KEEP_OLD_FOR:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _run(command: Sequence[str], given: bytes = b"") -> bytes:
@@ -501,7 +318,7 @@ def _run(command: Sequence[str], given: bytes = b"") -> bytes:
         output = done.stderr.decode(errors="replace")
         evidence = Evidence(command=" ".join(command), exit_status=done.returncode, output=output[-20_000:])
         if "No space left on device" in output:
-            raise _disk_full(command[0], command[-1], evidence)
+            raise disk_full(command[0], command[-1], evidence)
         raise InfraError(f"{command[0]} failed with exit status {done.returncode}", evidence=evidence)
     return done.stdout
 

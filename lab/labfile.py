@@ -144,7 +144,7 @@ def _told(path: Path, data: dict[str, object], error: ValidationError) -> Config
         case "literal_error":
             expected = str(first.get("ctx", {}).get("expected", ""))
             message, hint = f"{_short(first['input'])} is not known", f"use {expected}"
-        case "string_pattern_mismatch" if where.endswith("name") or where.endswith("lan"):
+        case "string_pattern_mismatch" if where.endswith(("name", "lan")):
             message, hint = f"{_short(first['input'])} is no valid name", "use 1 to 32 of a-z, 0-9 and -"
         case "value_error":
             message, _, hint = first["msg"].removeprefix("Value error, ").partition("; ")

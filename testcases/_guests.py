@@ -28,6 +28,14 @@ SCRATCH: Final = "/lab/scratch"
 DISK_FORMATS: Final = ("raw", "qcow2", "vhd")
 
 
+QUICK_BOOT: Final = (
+    "console=hvc0", "quiet", "cryptomgr.notests", "init_on_alloc=0", "mitigations=off", "lsm=", "audit=0",
+    "ipv6.disable=1",
+)  # fmt: skip
+"""The guest is our probe, not what is tested: an emulated host shares one CPU between it and dom0. Without *quiet*
+every line of its kernel wakes dom0; a panic is printed all the same."""
+
+
 def guest_config(runvars: Runvars, files: GuestFiles, *, job: str, host_address: str) -> GuestConfig:
     """The guest this job's runvars ask for; its disk is the one that disk-create has left in `disk_path`."""
     memory = runvars.integer("guest_memory", 128, low=32, high=65536)
@@ -41,8 +49,12 @@ def guest_config(runvars: Runvars, files: GuestFiles, *, job: str, host_address:
         vcpus=runvars.integer("guest_vcpus", 1, low=1, high=128),
         kernel=files.kernel,
         ramdisk=files.ramdisk,
-        # a quarter of its memory carries the pattern whose pages are verified after each move
-        kernel_args=("console=hvc0", f"lab.mem={memory // 4}", f"lab.ip={guest_address(host_address)}/24"),
+        kernel_args=(
+            *QUICK_BOOT,
+            # a quarter of its memory carries the pattern whose pages are verified after each move
+            f"lab.mem={memory // 4}",
+            f"lab.ip={guest_address(host_address)}/24",
+        ),
         disks=disks,
         bridge="xenbr0",
         mac=guest_mac(job),
@@ -67,116 +79,109 @@ def guest_address(host_address: str) -> str:
     return f"{network}.{201 + (int(number) - 1) % 54}"
 
 
+BOOT_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Life:
-    """Which boot of the guest this is, and how far its count has come."""
+    """Which boot of the guest this is (its kernel draws a name for each), and how far its count has come."""
 
     boot_id: str
     beat: Heartbeat
 
 
-def guest_failure(host: HostAccess, message: str, *, output: str = "") -> StepFailure:
-    """The failure `message`, with what the guest printed last as evidence."""
-    tail = host.toolstack.console(GUEST).text()[-4000:]
-    return StepFailure(message, evidence=Evidence(host=host.name, output=output, console_tail=tail))
+class Guest:
+    """The job's guest on one host, as a step sees it: one console, of which only what is new is fetched."""
 
+    def __init__(self, ctx: StepContext, host: HostAccess) -> None:
+        self._ctx = ctx
+        self.host = host
+        self.console = host.toolstack.console(GUEST)
 
-def require_guest(host: HostAccess) -> GuestState:
-    """The guest as the toolstack lists it; `StepFailure` when it does not, or when it is dying or crashed."""
-    state = host.toolstack.find(GUEST)
-    if state is None:
-        raise guest_failure(host, f"{host.name}: there is no guest {GUEST!r}, expected it to run")
-    if "c" in state.state or "d" in state.state:
-        raise guest_failure(host, f"{host.name}: guest {GUEST!r} is in state {state.state!r}, expected it to run")
-    return state
-
-
-def require_gone(host: HostAccess, after: str) -> None:
-    """`StepFailure` when the host still has any guest (whatever it is called by now) `after` what was done."""
-    left = host.toolstack.guests()
-    if left:
-        names = ", ".join(f"{guest.name} (domain {guest.domid}, state {guest.state})" for guest in left)
-        raise guest_failure(host, f"{host.name}: after {after} no guest should be left, but there is {names}")
-
-
-def require_only_guest(host: HostAccess) -> None:
-    """`StepFailure` when there is another guest beside the job's own, e.g. the other half of a migration."""
-    if others := [guest.name for guest in host.toolstack.guests() if guest.name != GUEST]:
-        raise guest_failure(host, f"{host.name}: only {GUEST!r} should be there, but there is also {', '.join(others)}")
-
-
-def await_beats(ctx: StepContext, host: HostAccess, *, beyond: int, more: int = 2, limit_s: float = 30.0) -> Heartbeat:
-    """Wait until the guest has counted `more` beyond `beyond`; the newest heartbeat, which says its memory is whole."""
-
-    def newest() -> Heartbeat | None:
-        beats = host.toolstack.console(GUEST).heartbeats()
-        return beats[-1] if beats and beats[-1].seq >= beyond + more else None
-
-    beat = until(ctx, newest, limit_s=limit_s)
-    if beat is None:
-        beats = host.toolstack.console(GUEST).heartbeats()
-        seen = f"its last one is {beats[-1].seq}" if beats else "it has none at all"
-        raise guest_failure(
-            host, f"{host.name}: the guest should reach heartbeat {beyond + more} within {limit_s:.0f} s, but {seen}"
+    def failure(self, message: str, *, output: str = "") -> StepFailure:
+        """The failure `message`, with what the guest printed last as evidence."""
+        tail = self.console.text()[-4000:]
+        return StepFailure(
+            f"{self.host.name}: {message}", evidence=Evidence(host=self.host.name, output=output, console_tail=tail)
         )
-    if not beat.memory_ok:
-        raise guest_failure(host, f"{host.name}: the guest says that its memory is damaged (heartbeat {beat.seq})")
-    return beat
+
+    def require_listed(self) -> GuestState:
+        """The guest as the toolstack lists it, alone; `StepFailure` when it is not, or is crashed or dying."""
+        listed = self.host.toolstack.guests()
+        state = next((guest for guest in listed if guest.name == GUEST), None)
+        if state is None:
+            raise self.failure(f"{GUEST!r} should run, but there is {_names(listed)}")
+        if "c" in state.state or "d" in state.state:
+            raise self.failure(f"{GUEST!r} should run, but is in state {state.state!r}")
+        if len(listed) > 1:  # e.g. the other half of a migration
+            raise self.failure(f"only {GUEST!r} should be there, but there is {_names(listed)}")
+        return state
+
+    def require_none(self, after: str) -> None:
+        """`StepFailure` when the host still has any guest (whatever it is called by now) `after` what was done."""
+        if left := self.host.toolstack.guests():
+            raise self.failure(f"after {after} no guest should be there, but there is {_names(left)}")
+
+    def ask(self, verb: str, argument: str = "", *, timeout_s: float = 30.0) -> AgentReply:
+        """The reply of the guest's agent; `StepFailure` when it is not *ok*."""
+        reply = self.console.command(verb, argument, timeout_s=timeout_s)
+        if not reply.ok:
+            asked = f"{verb} {argument}".strip()
+            raise self.failure(
+                f"the guest was asked for {asked!r} and said {reply.text!r}, expected ok",
+                output="\n".join((reply.text, *reply.lines)),
+            )
+        return reply
+
+    def shell(self, command: str, *, timeout_s: float = 30.0) -> tuple[str, ...]:
+        """The lines a command printed in the guest; `StepFailure` when it fails there."""
+        return self.ask("sh", command, timeout_s=timeout_s).lines
+
+    def await_beats(self, *, beyond: int, more: int = 2, limit_s: float = 30.0) -> Heartbeat:
+        """Wait until the guest has counted `more` beyond `beyond`; the newest heartbeat, whose memory check is good."""
+
+        def newest() -> Heartbeat | None:
+            beats = self.console.heartbeats()
+            return beats[-1] if beats and beats[-1].seq >= beyond + more else None
+
+        beat = until(self._ctx, newest, limit_s=limit_s, every_s=0.5)
+        if beat is None:
+            beats = self.console.heartbeats()
+            seen = f"its last one is {beats[-1].seq}" if beats else "it has none at all"
+            raise self.failure(f"the guest should reach heartbeat {beyond + more} in {limit_s:.0f} s, but {seen}")
+        if not beat.memory_ok:
+            raise self.failure(f"the guest says that its memory is damaged (heartbeat {beat.seq})")
+        return beat
+
+    def life(self) -> Life:
+        """Which boot this is, and the newest heartbeat; `StepFailure` when the guest does not answer."""
+        lines = self.shell("cat /proc/sys/kernel/random/boot_id")
+        if len(lines) != 1 or not BOOT_ID.fullmatch(lines[0]):
+            raise self.failure(f"the guest should tell its boot id, but said {lines!r}"[:300])
+        return Life(boot_id=lines[0], beat=self.await_beats(beyond=0, more=0))
 
 
-def ask_agent(host: HostAccess, verb: str, argument: str = "", *, timeout_s: float = 30.0) -> AgentReply:
-    """The reply of the guest's agent; `StepFailure` when it is not *ok*."""
-    reply = host.toolstack.console(GUEST).command(verb, argument, timeout_s=timeout_s)
-    if not reply.ok:
-        asked = f"{verb} {argument}".strip()
-        raise guest_failure(
-            host,
-            f"{host.name}: the guest was asked for {asked!r} and said {reply.text!r}, expected ok",
-            output="\n".join((reply.text, *reply.lines)),
-        )
-    return reply
-
-
-def guest_shell(host: HostAccess, command: str, *, timeout_s: float = 30.0) -> tuple[str, ...]:
-    """The lines a command printed in the guest; `StepFailure` when it fails there."""
-    return ask_agent(host, "sh", command, timeout_s=timeout_s).lines
-
-
-def boot_id(host: HostAccess) -> str:
-    """Names this boot of the guest: the kernel draws it anew whenever it starts."""
-    lines = guest_shell(host, "cat /proc/sys/kernel/random/boot_id")
-    if len(lines) != 1 or not re.fullmatch(r"[0-9a-f-]{36}", lines[0].strip()):
-        raise guest_failure(host, f"{host.name}: expected the guest's boot id, got {' '.join(lines)[:200]!r}")
-    return lines[0].strip()
-
-
-def read_life(ctx: StepContext, host: HostAccess) -> Life:
-    """Where the guest stands now; `StepFailure` when it does not live."""
-    require_guest(host)
-    beats = host.toolstack.console(GUEST).heartbeats()
-    beat = await_beats(ctx, host, beyond=beats[-1].seq if beats else 0, more=1)
-    return Life(boot_id=boot_id(host), beat=beat)
-
-
-def check_survived(ctx: StepContext, before: Life, where: Sequence[HostAccess], what: str) -> Life:
+def check_survived(before: Life, where: Sequence[Guest], what: str) -> Life:
     """The guest came through `what`: it lives on the last of the hosts `where`, and it is the same guest.
 
     The same boot goes on, each heartbeat since `before` was printed on one of the hosts, and the memory pattern is
-    whole. `StepFailure` otherwise.
+    whole. `StepFailure` otherwise; else where the guest stands now.
     """
-    host = where[-1]
-    require_guest(host)
-    beat = await_beats(ctx, host, beyond=before.beat.seq)
-    now = Life(boot_id=boot_id(host), beat=beat)
+    guest = where[-1]
+    now = guest.life()
     if now.boot_id != before.boot_id:
         boots = f"boot {before.boot_id}, now {now.boot_id}"
-        raise guest_failure(host, f"{host.name}: {what} should keep the guest running, but it booted anew ({boots})")
-    beats = [beat for each in where for beat in each.toolstack.console(GUEST).heartbeats()]
-    if problems := continuity_problems(beats, before.beat, now.beat):
-        raise guest_failure(host, f"{host.name}: {what} broke the guest's count: {'; '.join(problems)}")
-    memory = ask_agent(host, "mem")
-    ctx.log(f"{what}: heartbeats {before.beat.seq} to {now.beat.seq} without a hole, memory {memory.text}")
-    return now
+        raise guest.failure(f"{what} should keep the guest running, but it booted anew ({boots})")
+    guest.ask("mem", timeout_s=60)
+    beat = guest.await_beats(beyond=before.beat.seq)
+    beats = [beat for each in where for beat in each.console.heartbeats()]
+    if problems := continuity_problems(beats, before.beat, beat):
+        raise guest.failure(f"{what} broke the guest's count: {'; '.join(problems)}")
+    return Life(boot_id=now.boot_id, beat=beat)
+
+
+def _names(guests: Sequence[GuestState]) -> str:
+    return ", ".join(f"{guest.name} (domain {guest.domid}, state {guest.state})" for guest in guests) or "none"
 
 
 def continuity_problems(beats: Iterable[Heartbeat], first: Heartbeat, last: Heartbeat) -> tuple[str, ...]:

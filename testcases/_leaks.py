@@ -26,6 +26,9 @@ class Suppression:
 
 SUPPRESSED: Final = (
     Suppression("process", r"\S*(dropbear|sshd)\b.*", "the shell of the lab comes through it, once a session"),
+    Suppression(
+        "process", r"(sh -c )?guest-consoles \S+", "the lab's ear on the guests' consoles, for as long as it listens"
+    ),
     Suppression("process", r"\[.*\]", "a kernel thread, or a process about to end"),
     Suppression("xenstore", r"/(vm|libxl|tool|tool/.*)", "made by the toolstack at its first use, for good"),
     Suppression("xenstore", r"/libxl/0(/.*)?|/local/domain/0/(libxl|device-model)(/.*)?", "dom0's own devices"),
@@ -33,7 +36,7 @@ SUPPRESSED: Final = (
     Suppression("xenstore", r"/local/domain/0/memory(/.*)?", "dom0's ballooning"),
     Suppression("file", r"(/var)?/run/xen/domid-history", "xl remembers the numbers of ended domains, on purpose"),
     Suppression("file", r"(/var)?/run/(lock|xen-hotplug)/.*", "lock files are not removed after use"),
-    Suppression("file", r"(/var)?/run/(utmp|wtmp)", "logins"),
+    Suppression("file", r"(/var)?/run/lab(/.*)?", "guest configurations and logs of the lab's own toolstack driver"),
 )
 """Each line excuses a kind of object for everybody: the reason has to hold for every job."""
 

@@ -8,9 +8,8 @@ from typing import Final
 
 from lab.errors import LabBug
 from lab.flights.steps import StepContext, step
-from lab.hosts.protocols import HostAccess
 from testcases._disks import disk_size_mib
-from testcases._guests import guest_failure, guest_shell, require_guest
+from testcases._guests import Guest
 
 DEVICE: Final = "/dev/xvda"
 
@@ -22,45 +21,40 @@ def disk_io(ctx: StepContext) -> None:
     The checksum is taken of the data before it is written, so that a disk which loses writes cannot agree with itself;
     before reading, the guest's page cache is dropped, so that the data comes from the disk.
     """
-    host = ctx.host()
-    require_guest(host)
+    guest = Guest(ctx, ctx.host())
     size = disk_size_mib(ctx.runvars) // 2
     match ctx.args.get("mode"):
         case "write":
-            ctx.runvars.set("disk_sha256", _write(host, size))
+            ctx.runvars.set("disk_sha256", _write(guest, size))
             ctx.runvars.set("disk_written_mib", size)
-            ctx.log(f"{host.name}: the guest wrote {size} MiB with sha256 {ctx.runvars.get('disk_sha256')}")
+            ctx.log(f"{guest.host.name}: the guest wrote {size} MiB with sha256 {ctx.runvars.get('disk_sha256')}")
         case "read":
-            _read(ctx, host)
+            _read(ctx, guest)
         case mode:
             raise LabBug(f"disk-io has no mode {mode!r}")
 
 
-def _write(host: HostAccess, size: int) -> str:
-    lines = guest_shell(
-        host,
+def _write(guest: Guest, size: int) -> str:
+    lines = guest.shell(
         f"set -e; head -c {size << 20} /dev/urandom >/disk-pattern; sha256sum </disk-pattern; "
         f"dd if=/disk-pattern of={DEVICE} bs=1M conv=fsync 2>/dev/null; rm /disk-pattern",
         timeout_s=240,
     )
     digest = parse_sha256(lines)
     if digest is None:
-        raise guest_failure(host, f"{host.name}: the guest should tell the sha256 of {size} MiB, but said {lines!r}")
+        raise guest.failure(f"the guest should tell the sha256 of {size} MiB, but said {lines!r}")
     return digest
 
 
-def _read(ctx: StepContext, host: HostAccess) -> None:
+def _read(ctx: StepContext, guest: Guest) -> None:
     written, size = ctx.runvars.require("disk_sha256"), ctx.runvars.integer("disk_written_mib", 0, low=1, high=1 << 20)
-    lines = guest_shell(
-        host,
+    lines = guest.shell(
         f"sync; echo 3 >/proc/sys/vm/drop_caches; dd if={DEVICE} bs=1M count={size} 2>/dev/null | sha256sum",
         timeout_s=240,
     )
     if (read := parse_sha256(lines)) != written:
-        raise guest_failure(
-            host, f"{host.name}: the guest should read back what it wrote, sha256 {written}, but read {read}"
-        )
-    ctx.log(f"{host.name}: the guest read {size} MiB back as they were written")
+        raise guest.failure(f"the guest should read back what it wrote, sha256 {written}, but read {read}")
+    ctx.log(f"{guest.host.name}: the guest read {size} MiB back as they were written")
 
 
 def parse_sha256(lines: Sequence[str]) -> str | None:

@@ -6,7 +6,7 @@ from lab.errors import Evidence, StepFailure
 from lab.flights.steps import StepContext, step
 from lab.hosts.protocols import CommandResult
 from testcases._disks import QEMU_FORMAT, check_image, disk_format, disk_size_mib
-from testcases._guests import SCRATCH, require_gone
+from testcases._guests import SCRATCH, Guest
 from testcases.disk_io import parse_sha256
 
 
@@ -14,7 +14,7 @@ from testcases.disk_io import parse_sha256
 def disk_verify(ctx: StepContext) -> None:
     """Seen from dom0, after the guest has gone: the image is sound, and holds what the guest wrote."""
     host = ctx.host()
-    require_gone(host, "guest-stop")
+    Guest(ctx, host).require_none("guest-stop")
     path, wanted = ctx.runvars.require("disk_path"), disk_format(ctx.runvars)
     written = ctx.runvars.require("disk_sha256")
     size = ctx.runvars.integer("disk_written_mib", 0, low=1, high=1 << 20)

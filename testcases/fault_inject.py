@@ -9,7 +9,7 @@ from typing import Final
 from lab.errors import ConfigError, StepFailure
 from lab.flights.steps import SkipStep, StepContext, step
 from testcases._disks import MIB, file_offset
-from testcases._guests import GUEST, SCRATCH, guest_shell
+from testcases._guests import GUEST, SCRATCH, Guest
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,9 @@ class Fault:
 
     inject: Callable[[StepContext], None]
     noticed_by: str
+
+
+_PANIC: Final = "sleep 1; echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger"
 
 
 @step("fault-inject", timeout_s=60)
@@ -54,7 +57,7 @@ def _corrupt_disk(ctx: StepContext) -> None:
 
 def _crash_guest(ctx: StepContext) -> None:
     # in the background: the guest's agent is to answer before the guest dies, and a move takes longer than a second
-    guest_shell(ctx.host(), "(sleep 1; echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &")
+    Guest(ctx, ctx.host()).shell(f"({_PANIC}) >/dev/null 2>&1 &")
 
 
 def _pause_guest(ctx: StepContext) -> None:
@@ -63,8 +66,7 @@ def _pause_guest(ctx: StepContext) -> None:
 
 def _corrupt_memory(ctx: StepContext) -> None:
     # the agent is the guest's first process, and its pattern its largest mapping; a word in the middle is changed
-    guest_shell(
-        ctx.host(),
+    Guest(ctx, ctx.host()).shell(
         "most=0; while read -r range rest; do from=$((0x${range%-*})); size=$((0x${range#*-} - from)); "
         "[ $size -gt $most ] && most=$size && at=$((from + size / 2 + 64)); done </proc/1/maps; "
         "printf LABFAULT | dd of=/proc/1/mem bs=1 seek=$at conv=notrunc 2>&1",
@@ -78,9 +80,7 @@ def _leak(ctx: StepContext) -> None:
 
 
 def _crash_dom0(ctx: StepContext) -> None:
-    ctx.host().shell.script(
-        "(sleep 1; echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger) </dev/null >/dev/null 2>&1 &"
-    )
+    ctx.host().shell.script(f"({_PANIC}) </dev/null >/dev/null 2>&1 &")
 
 
 FAULTS: Final[Mapping[str, Fault]] = {

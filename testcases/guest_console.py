@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from lab.flights.steps import StepContext, step
-from testcases._guests import KINDS, ask_agent, await_beats, guest_failure, guest_shell, read_life, require_guest
+from testcases._guests import KINDS, Guest
 
 
 @step("guest-console", timeout_s=120)
@@ -14,17 +14,13 @@ def guest_console(ctx: StepContext) -> None:
 
     The guest computes the product of two numbers drawn here, which no echo of what was typed contains.
     """
-    host = ctx.host()
-    require_guest(host)
-    ask_agent(host, "ping")
+    guest, kind = Guest(ctx, ctx.host()), ctx.runvars.choice("guest_kind", KINDS)
+    guest.require_listed()
     one, other = (random.randrange(10_000, 30_000) for _ in range(2))  # noqa: S311 - no secret
-    lines = guest_shell(
-        host, f"expr {one} '*' {other}; cat /sys/hypervisor/type /sys/hypervisor/guest_type; uname -r"
-    )
-    kind = ctx.runvars.choice("guest_kind", KINDS)
+    lines = guest.shell(f"expr {one} '*' {other}; cat /sys/hypervisor/type /sys/hypervisor/guest_type; uname -r")
     expected = (str(one * other), "xen", kind.upper())
     if lines[:3] != expected:
-        raise guest_failure(host, f"{host.name}: the guest should say {expected!r}, but said {lines!r}")
-    life = read_life(ctx, host)
-    await_beats(ctx, host, beyond=life.beat.seq, more=1)
-    ctx.log(f"{host.name}: {kind} guest with Linux {' '.join(lines[3:])}, heartbeat {life.beat.seq} and going on")
+        raise guest.failure(f"the guest should say {expected!r}, but said {lines!r}"[:500])
+    beat = guest.await_beats(beyond=0, more=0)
+    guest.await_beats(beyond=beat.seq, more=1)
+    ctx.log(f"{guest.host.name}: {kind} guest, Linux {' '.join(lines[3:])}, heartbeat {beat.seq} and going on")

@@ -7,18 +7,8 @@ from typing import Final
 
 from lab.errors import LabBug
 from lab.flights.steps import StepContext, step
-from lab.hosts.protocols import HostAccess
 from testcases._clocks import set_clock
-from testcases._guests import (
-    GUEST,
-    ask_agent,
-    check_survived,
-    guest_failure,
-    read_life,
-    require_gone,
-    require_guest,
-    require_only_guest,
-)
+from testcases._guests import GUEST, Guest, check_survived
 from testcases._waiting import Stopwatch
 
 TICK_MS: Final = 50
@@ -32,21 +22,21 @@ def guest_migrate(ctx: StepContext) -> None:
     Its downtime is what the guest itself sees: the largest step of its wall clock. That clock is the host's, and the
     hosts' clocks differ a little; both are measured before, and the difference is taken out.
     """
-    source, target = ctx.host(_role(ctx, "source")), ctx.host(_role(ctx, "target"))
-    before = read_life(ctx, source)
-    require_gone(target, "nothing yet")
-    (source_ahead, doubt), (target_ahead, more_doubt) = set_clock(ctx, source), set_clock(ctx, target)
-    ask_agent(source, "reset")
+    source, target = (Guest(ctx, ctx.host(_role(ctx, end))) for end in ("source", "target"))
+    source.require_listed()
+    target.require_none("nothing yet")
+    before = source.life()
+    (source_ahead, doubt), (target_ahead, more_doubt) = (set_clock(ctx, end.host) for end in (source, target))
+    source.ask("reset")
 
     watch = Stopwatch()
-    source.toolstack.migrate(GUEST, target)
+    source.host.toolstack.migrate(GUEST, target.host)
     took = watch.seconds
 
-    state = require_guest(target)
     gap = largest_gap(target)
-    require_gone(source, "the migration")
-    require_only_guest(target)
-    check_survived(ctx, before, [source, target], f"migration from {source.name} to {target.name}")
+    state = target.require_listed()
+    source.require_none("the migration")
+    after = check_survived(before, [source, target], f"migration from {source.host.name} to {target.host.name}")
 
     downtime = downtime_ms(gap, source_ahead_s=source_ahead, target_ahead_s=target_ahead)
     uncertainty = round((doubt + more_doubt) * 1000) + TICK_MS
@@ -59,6 +49,7 @@ def guest_migrate(ctx: StepContext) -> None:
         f"Xen {versions}: migrated in {took} s; the guest saw a gap of {gap} ms, "
         f"which is {downtime} ms of downtime, give or take {uncertainty} ms"
     )
+    ctx.log(f"heartbeats {before.beat.seq} to {after.beat.seq} without a hole, memory whole")
 
 
 def _role(ctx: StepContext, end: str) -> str:
@@ -68,12 +59,12 @@ def _role(ctx: StepContext, end: str) -> str:
     return role
 
 
-def largest_gap(host: HostAccess) -> int:
+def largest_gap(guest: Guest) -> int:
     """The largest step of the guest's wall clock since its agent was asked to forget, in milliseconds."""
-    reply = ask_agent(host, "gap")
+    reply = guest.ask("gap")
     found = re.search(r"\bmaxgap_ms=([0-9]+)\b", reply.text)
     if not found:
-        raise guest_failure(host, f"{host.name}: the guest should tell its largest gap, but said {reply.text!r}")
+        raise guest.failure(f"the guest should tell its largest gap, but said {reply.text!r}")
     return int(found[1])
 
 

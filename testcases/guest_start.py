@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lab.flights.steps import StepContext, step
-from testcases._guests import GUEST, READY, ask_agent, await_beats, boot_id, guest_config, guest_failure, require_guest
+from testcases._guests import READY, Guest, guest_config
 from testcases._waiting import Stopwatch
 
 READY_LIMIT_S: Final = {"pv": 120.0, "pvh": 120.0, "hvm": 400.0}
@@ -15,28 +15,25 @@ READY_LIMIT_S: Final = {"pv": 120.0, "pvh": 120.0, "hvm": 400.0}
 @step("guest-start", timeout_s=600)
 def guest_start(ctx: StepContext) -> None:
     """The guest that the runvars describe starts: it is listed, its agent says ready and answers, its count goes on."""
-    host = ctx.host()
+    host, guest = ctx.host(), Guest(ctx, ctx.host())
     files = ctx.guest_files(ctx.runvars.require("guest_image"))
     config = guest_config(ctx.runvars, files, job=ctx.job, host_address=host.address)
-    if host.toolstack.find(GUEST):
-        raise guest_failure(host, f"{host.name}: a guest {GUEST!r} is there before it is started")
+    guest.require_none("nothing yet")
     watch = Stopwatch()
     host.toolstack.create(config)
     created = watch.seconds
-    state = require_guest(host)
+    state = guest.require_listed()
     if (state.memory_mib, state.vcpus) != (config.memory_mib, config.vcpus):
-        raise guest_failure(
-            host,
-            f"{host.name}: the guest should have {config.memory_mib} MiB and {config.vcpus} CPU, "
-            f"but is listed with {state.memory_mib} MiB and {state.vcpus}",
+        raise guest.failure(
+            f"the guest should have {config.memory_mib} MiB and {config.vcpus} CPU, "
+            f"but is listed with {state.memory_mib} MiB and {state.vcpus}"
         )
-    host.toolstack.console(GUEST).wait_for(READY, timeout_s=READY_LIMIT_S[config.kind])
-    ask_agent(host, "ping")
+    guest.console.wait_for(READY, timeout_s=READY_LIMIT_S[config.kind])
     ready = watch.seconds
-    boot = boot_id(host)
-    if boot == ctx.runvars.get("guest_boot_id"):
-        raise guest_failure(host, f"{host.name}: the guest should have booted anew, but it is boot {boot} again")
-    await_beats(ctx, host, beyond=0)
-    for name, value in (("domid", state.domid), ("start_s", ready), ("boot_id", boot)):
+    life = guest.life()
+    if life.boot_id == ctx.runvars.get("guest_boot_id"):
+        raise guest.failure(f"the guest should have booted anew, but it is boot {life.boot_id} again")
+    guest.await_beats(beyond=life.beat.seq, more=1)
+    for name, value in (("domid", state.domid), ("start_s", ready), ("boot_id", life.boot_id)):
         ctx.runvars.set(f"guest_{name}", value)
     ctx.log(f"{host.name}: {config.kind} guest is domain {state.domid}: created in {created} s, ready after {ready} s")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from lab.errors import InfraError, StepFailure
-from lab.flights.steps import StepContext, step
+from lab.flights.steps import SkipStep, StepContext, step
 from lab.hosts.protocols import HostAccess
 from testcases._readings import read_all
 
@@ -43,6 +43,8 @@ def logs_capture(ctx: StepContext) -> None:
         files = _log_files(host)
     except (StepFailure, InfraError):
         ctx.save("serial-console.txt", host.console.read(max(0, host.console.offset() - TAIL)))
+        if host.power.get() is False and not ctx.runvars.get(f"{ctx.role}_xen_version"):
+            raise SkipStep(f"{host.name}: the job ended before it booted") from None
         raise
     for name, reading in readings.items():
         ended = "" if reading.exit_status == 0 else f"\n[exit status {reading.exit_status}]\n"

@@ -49,7 +49,7 @@ def step_files(lab: Lab, step: StepResult) -> list[Path]:
     if not step.log:
         return []
     log = inside(lab.logs, step.log)
-    prefix = f"{step.stepno}.{step.testid.replace('/', '-')}."
+    prefix = f"{log.name.removesuffix('.log')}."
     try:
         return sorted(
             path

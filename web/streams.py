@@ -1,4 +1,4 @@
-"""Server-sent events: what happened, and files as they grow; a bounded number at a time, each ending with its reader."""
+"""Server-sent events: what happened, and files as they grow; few at a time, each ending with its reader."""
 
 from __future__ import annotations
 

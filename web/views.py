@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Final
 from urllib.parse import quote
 
@@ -28,10 +29,12 @@ _ORDER: Final = (
     JobStatus.QUEUED,
     JobStatus.PASS,
 )
-BAD: Final = frozenset(
-    {JobStatus.FAIL, JobStatus.BROKEN, JobStatus.BLOCKED, JobStatus.STARVED, JobStatus.ABORTED}
-)
+BAD: Final = frozenset({JobStatus.FAIL, JobStatus.BROKEN, JobStatus.BLOCKED, JobStatus.STARVED, JobStatus.ABORTED})
 _BAD_STEP: Final = frozenset({StepStatus.FAIL, StepStatus.BROKEN, StepStatus.BLOCKED, StepStatus.ABORTED})
+
+
+ONE_LINE: Final = 120
+"""Characters of evidence that need no box of their own."""
 
 
 def seconds_of(started: datetime, finished: datetime | None, now: datetime) -> float:
@@ -124,7 +127,7 @@ def merge_order(lists: Sequence[Sequence[str]]) -> list[str]:
         for item in items:
             rank.setdefault(item, len(rank))
             after.setdefault(item, set())
-        for first, second in zip(items, items[1:], strict=False):
+        for first, second in pairwise(items):
             if second not in after[first] and first != second:
                 after[first].add(second)
                 before[second] += 1
@@ -134,7 +137,7 @@ def merge_order(lists: Sequence[Sequence[str]]) -> list[str]:
     left = dict(rank)
     while left:
         # With a circle in it nothing is ready: the one seen first breaks it.
-        _, item = heapq.heappop(ready) if ready else (0, next(iter(left)))
+        item = heapq.heappop(ready)[-1] if ready else next(iter(left))
         if left.pop(item, None) is None:
             continue
         merged.append(item)
@@ -147,7 +150,7 @@ def merge_order(lists: Sequence[Sequence[str]]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One job's step in the grid. `status` is a step's, or pending | unreached | absent; `stale`: of an earlier try."""
+    """One step in the grid. `status` is the step's, or pending; `stale`: it is of an attempt that is to be repeated."""
 
     status: str
     text: str = ""
@@ -158,11 +161,20 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a row and a column meet: a cell for every host the step runs on, or none and why."""
+
+    status: str
+    """those of the cells, or unreached | absent"""
+    cells: tuple[Cell, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One testid across the jobs."""
 
     testid: str
-    cells: tuple[Cell, ...]
+    places: tuple[Place, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +217,7 @@ class Grid:
     hidden: int
 
 
-_ABSENT: Final = Cell(status="absent")
+_ABSENT: Final = Place(status="absent")
 
 
 def job_url(flight: int, job: str, *, attempt: int | None = None, step: int | None = None) -> str:
@@ -221,51 +233,45 @@ def grid(
 ) -> Grid:
     """Lay a flight out; `name` and `only_bad` leave jobs out."""
     shown = [job for job in flight.jobs if name.lower() in job.name.lower() and (not only_bad or job.status in BAD)]
-    planned = {job.name: _planned(job, recipes) for job in shown}
-    testids = merge_order([planned[job.name] for job in shown])
-    cells = {job.name: _cells(job, now) for job in shown}
+    placed = [_places(job, recipes, now) for job in shown]
     return Grid(
         columns=tuple(_column(job, now) for job in shown),
         rows=tuple(
-            Row(
-                testid=testid,
-                cells=tuple(
-                    cells[job.name].get(testid) or (_to_come(job) if testid in planned[job.name] else _ABSENT)
-                    for job in shown
-                ),
-            )
-            for testid in testids
+            Row(testid=testid, places=tuple(places.get(testid, _ABSENT) for places in placed))
+            for testid in merge_order([list(places) for places in placed])
         ),
         troubles=tuple(trouble for job in shown for trouble in _troubles(job)),
         hidden=len(flight.jobs) - len(shown),
     )
 
 
-def _planned(job: Job, recipes: Mapping[str, Recipe]) -> list[str]:
-    """The testids a job has or will have; a step that is not in the recipe stays after the one it followed."""
+def _places(job: Job, recipes: Mapping[str, Recipe], now: datetime) -> dict[str, Place]:
+    """A job's column. A step that runs on each host of a job (`xen-boot/src_host`) has one row with a cell a host."""
     recipe = recipes.get(job.recipe)
-    lines = [line.testid for line in recipe.lines] if recipe else []
-    done = [step.testid for step in job.last.steps] if job.last else []
-    if set(done) <= set(lines):
-        return lines
-    return merge_order([done, lines])
-
-
-def _to_come(job: Job) -> Cell:
-    if job.status.final:
-        return Cell(status="unreached", title="not run: the job had ended")
-    return Cell(status="pending", title="still to come")
-
-
-def _cells(job: Job, now: datetime) -> dict[str, Cell]:
-    attempt = job.last
-    if attempt is None:
-        return {}
+    roles = {role.name for role in recipe.roles} if recipe else set(job.last.hosts if job.last else ())
     stale = job.status is JobStatus.QUEUED
-    return {step.testid: _cell(job, attempt, step, now, stale=stale) for step in attempt.steps}
+    cells = {step.testid: _cell(job, step, now, stale=stale) for step in job.last.steps} if job.last else {}
+    rows: dict[str, list[Cell]] = {}
+    for testid in _planned(list(cells), recipe):
+        base, _, role = testid.rpartition("/")
+        row = rows.setdefault(base if role in roles and len(roles) > 1 else testid, [])
+        if testid in cells:
+            row.append(cells[testid])
+        elif not job.status.final:
+            row.append(Cell(status="pending", title=f"{testid}: still to come"))
+    return {
+        testid: Place(status=" ".join(cell.status for cell in row) or "unreached", cells=tuple(row))
+        for testid, row in rows.items()
+    }
 
 
-def _cell(job: Job, attempt: Attempt, step: StepResult, now: datetime, *, stale: bool) -> Cell:
+def _planned(done: list[str], recipe: Recipe | None) -> list[str]:
+    """The testids a job has or will have; a step that is not in the recipe stays after the one it followed."""
+    lines = [line.testid for line in recipe.lines] if recipe else []
+    return lines if set(done) <= set(lines) else merge_order([done, lines])
+
+
+def _cell(job: Job, step: StepResult, now: datetime, *, stale: bool) -> Cell:
     length = duration(seconds_of(step.started, step.finished, now))
     words = [f"{job.name}: {step.testid}: {step.status.value}, {length}"]
     if step.host:
@@ -359,7 +365,10 @@ class StepLine:
     seconds: float
     host: str
     reason: str
+    facts: tuple[tuple[str, str], ...]
+    """evidence that fits on a line"""
     evidence: tuple[tuple[str, str], ...]
+    """the rest of it"""
     bad: bool
     log_url: str
     tail: str
@@ -369,8 +378,9 @@ class StepLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A step on the time line, in per cent of the whole."""
+    """A step on the time line, in per cent of the whole; steps that ran side by side are in different lanes."""
 
+    lane: int
     x: float
     width: float
     status: str
@@ -426,6 +436,7 @@ class JobPage:
     steps: tuple[StepLine, ...]
     to_come: tuple[str, ...]
     marks: tuple[Mark, ...]
+    lanes: int
     runvars: tuple[RunvarLine, ...]
     files: tuple[tuple[str, str], ...]
 
@@ -450,6 +461,7 @@ def job_page(
         if attempt
         else ()
     )
+    marks = _marks(attempt, now) if attempt else ()
     active = attempt is not None and attempt is job.last and job.status.active
     seen = {step.testid for step in steps}
     coming = active or (attempt is None and not job.status.final)
@@ -485,7 +497,8 @@ def job_page(
         hosts=tuple(attempt.hosts.items()) if attempt else (),
         steps=steps,
         to_come=tuple(line.testid for line in recipe.lines if line.testid not in seen) if recipe and coming else (),
-        marks=_marks(attempt, now) if attempt else (),
+        marks=marks,
+        lanes=max((mark.lane for mark in marks), default=0) + 1,
         runvars=tuple(_runvar_line(runvar, attempt) for runvar in job.runvars),
         files=tuple(file for step in steps for file in step.files),
     )
@@ -494,6 +507,7 @@ def job_page(
 def _step_line(
     url: str, attempt: Attempt, step: StepResult, now: datetime, *, tail: str, files: Sequence[str]
 ) -> StepLine:
+    seen = [(label, str(text).strip()) for label, text in step.evidence.items() if str(text).strip()]
     return StepLine(
         stepno=step.stepno,
         testid=step.testid,
@@ -505,13 +519,18 @@ def _step_line(
         seconds=seconds_of(step.started, step.finished, now),
         host=step.host or "",
         reason=step.reason,
-        evidence=tuple((label, str(text)) for label, text in step.evidence.items() if str(text).strip()),
+        facts=tuple((label, text) for label, text in seen if _fits(text)),
+        evidence=tuple((label, text) for label, text in seen if not _fits(text)),
         bad=step.status in _BAD_STEP,
         log_url=f"{url}/log/{attempt.number}/{step.stepno}" if step.log else "",
         tail=tail,
         files=tuple((name, f"{url}/files/{attempt.number}/{step.stepno}/{quote(name, safe='')}") for name in files),
         consoles=tuple((host, _console_url(host, span)) for host, span in step.console.items()),
     )
+
+
+def _fits(text: str) -> bool:
+    return len(text) <= ONE_LINE and "\n" not in text
 
 
 def _console_url(host: str, span: tuple[int, int | None]) -> str:
@@ -528,17 +547,22 @@ def _marks(attempt: Attempt, now: datetime) -> tuple[Mark, ...]:
     def place(moment: datetime) -> float:
         return max(0.0, min(100.0, 100 * (moment - attempt.started).total_seconds() / whole))
 
-    return tuple(
-        Mark(
-            x=round(place(step.started), 3),
-            # a step too short to be seen is still there
-            width=round(max(0.25, place(step.finished or now) - place(step.started)), 3),
-            status=step.status.value,
-            title=f"{step.testid}: {step.status.value}, {duration(seconds_of(step.started, step.finished, now))}",
-            url=f"#s-{step.stepno}",
+    marks, free_from = [], list[datetime]()
+    for step in attempt.steps:
+        lane = next((lane for lane, free in enumerate(free_from) if free <= step.started), len(free_from))
+        free_from[lane : lane + 1] = [step.finished or end]
+        marks.append(
+            Mark(
+                lane=lane,
+                x=round(place(step.started), 3),
+                # a step too short to be seen is still there
+                width=round(max(0.25, place(step.finished or now) - place(step.started)), 3),
+                status=step.status.value,
+                title=f"{step.testid}: {step.status.value}, {duration(seconds_of(step.started, step.finished, now))}",
+                url=f"#s-{step.stepno}",
+            )
         )
-        for step in attempt.steps
-    )
+    return tuple(marks)
 
 
 def _runvar_line(runvar: Runvar, attempt: Attempt | None) -> RunvarLine:

@@ -68,8 +68,8 @@ def run(
     MATRIX names the set of jobs (default: smoke). Ctrl-C aborts the flight: its hosts are powered off, and what was
     found so far is kept.
     """
-    specs = select(flight_specs(matrix), [part for text in patterns for part in text.split(",") if part])
-    specs = _with_settings(specs, settings)
+    chosen = select(flight_specs(matrix), [part for text in patterns for part in text.split(",") if part])
+    specs = _with_settings(chosen, settings)
     lab = open_working_lab(lab_file)
     for spec in specs:
         check_job(lab, spec)

@@ -63,8 +63,8 @@ def list_(*, as_json: bool) -> None:
             state.kind,
             state.suite,
             state.arch,
-            ago(state.built_at, datetime.now(UTC)) if state.built_at else "no",
-            f"{state.size / 1e6:.0f} MB" if state.built else "",
+            ago(datetime.fromtimestamp(state.built_at, UTC), datetime.now(UTC)) if state.built_at else "no",
+            f"{state.size / 1e6:.0f} MB" if state.size else "",
             state.digest[:12],
         )
     output().print(table)
@@ -81,7 +81,8 @@ def build_images(store: ImageStore, names: Sequence[str]) -> None:
         tasks: dict[str, TaskID] = {}
         said: set[tuple[str, str]] = set()
 
-        def show(name: str, stage: str, fraction: float | None) -> None:
+        def show(image: str, stage: str, fraction: float | None) -> None:
+            name = image
             if name not in tasks:
                 tasks[name] = bars.add_task(f"image {name}", total=None, stage="")
             bars.update(tasks[name], total=1.0 if fraction is not None else None, completed=fraction or 0, stage=stage)

@@ -38,5 +38,6 @@ class FatalMatcher:
         self._kept = text[-_OVERLAP:]
         for name, pattern in _FATAL:
             if found := pattern.search(text):
+                self._kept = text[found.end() :][-_OVERLAP:]
                 return Symptom(name=name, line=found.group().decode(errors="replace").strip()[:_OVERLAP])
         return None

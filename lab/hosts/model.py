@@ -79,6 +79,9 @@ _COMPARISONS: Mapping[type[ast.cmpop], str] = {
     ast.GtE: ">=",
 }
 
+_DEEPEST = 50
+"""Levels of `not` and parentheses that mean something to a person; far from what Python's stack can hold."""
+
 
 @dataclass(frozen=True)
 class Requirement:
@@ -93,7 +96,10 @@ class Requirement:
 
     def __post_init__(self) -> None:
         """Refuse what is not in the language, with a `ConfigError` that quotes the part."""
-        _check(self._tree(), self.text)
+        try:
+            _check(self._tree(), self.text, depth=0)
+        except RecursionError as error:
+            raise _bad(self.text, "it is nested too deeply") from error
 
     def _tree(self) -> ast.expr:
         if not self.text.strip():
@@ -116,18 +122,25 @@ class Requirement:
 
 def _bad(text: str, why: str) -> ConfigError:
     return ConfigError(
-        f"host requirement {text!r}: {why}",
+        f"host requirement {_short(text)}: {why}",
         hint='use flags and comparisons joined by and/or/not, e.g. arch == "x86_64" and hvm',
     )
 
 
-def _check(node: ast.expr, text: str) -> None:
+def _short(text: str) -> str:
+    quoted = repr(text)
+    return quoted if len(quoted) <= 200 else quoted[:197] + "..."
+
+
+def _check(node: ast.expr, text: str, *, depth: int) -> None:
+    if depth > _DEEPEST:
+        raise _bad(text, "it is nested too deeply")
     match node:
         case ast.BoolOp(values=values):
             for value in values:
-                _check(value, text)
+                _check(value, text, depth=depth + 1)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            _check(operand, text)
+            _check(operand, text, depth=depth + 1)
         case ast.Name() | ast.Constant(value=bool()):
             pass
         case ast.Compare(left=ast.Name(), ops=[op], comparators=[ast.Constant(value=value)]) if type(
@@ -135,7 +148,7 @@ def _check(node: ast.expr, text: str) -> None:
         ) in _COMPARISONS and isinstance(value, str | int | float | bool):
             pass
         case _:
-            raise _bad(text, f"{ast.unparse(node)!r} is not allowed")
+            raise _bad(text, f"{_short(ast.unparse(node))} is not allowed")
 
 
 def _evaluate(node: ast.expr, host: Host) -> bool:

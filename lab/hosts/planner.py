@@ -71,7 +71,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What a host costs a request; the cheapest combination is taken. Unit: seconds of waiting it is worth."""
+    """What a host costs a request; the cheapest combination is taken. Unit: seconds."""
 
     set_up: float = 60.0
     """to set up a host that is not in the wanted state"""
@@ -92,20 +92,11 @@ def plan(hosts: Iterable[Host], requests: Iterable[Request], policy: Policy = DE
     start: list[Assignment] = []
     waiting: list[Waiting] = []
     queue = sorted(requests, key=lambda request: (request.priority, request.order, request.id))
+    # Hosts that stand ready for a job of their own flight go to it first: an older job would have to set them up
+    # anew. This delays nobody for long, as a flight has only so many jobs.
+    reusing = {request.id for request in queue if _take(request, free, start, policy, only_reused=True)}
     for ahead, request in enumerate(queue):
-        chosen = _cheapest(request, list(free.values()), policy)
-        if chosen is not None:
-            for host in chosen.values():
-                del free[host.name]
-            start.append(
-                Assignment(
-                    request=request.id,
-                    hosts=MappingProxyType({role: host.name for role, host in chosen.items()}),
-                    reused=frozenset(
-                        role.role for role in request.roles if _is_set_up(request, role, chosen[role.role])
-                    ),
-                )
-            )
+        if request.id in reusing or _take(request, free, start, policy):
             continue
         if _cheapest(request, usable, policy) is None:
             waiting.append(Waiting(request=request.id, reason=explain_impossible(request, everyone), possible=False))
@@ -115,6 +106,23 @@ def plan(hosts: Iterable[Host], requests: Iterable[Request], policy: Policy = DE
             del free[name]
         waiting.append(Waiting(request=request.id, reason=_waiting_reason(request, usable, ahead)))
     return Plan(start=tuple(start), waiting=tuple(waiting))
+
+
+def _take(
+    request: Request, free: dict[str, Host], start: list[Assignment], policy: Policy, *, only_reused: bool = False
+) -> bool:
+    """Give a request its hosts out of `free`, if it can be served now."""
+    chosen = _cheapest(request, list(free.values()), policy)
+    if chosen is None:
+        return False
+    reused = frozenset(role.role for role in request.roles if _is_set_up(request, role, chosen[role.role]))
+    if only_reused and len(reused) < len(request.roles):
+        return False
+    for host in chosen.values():
+        del free[host.name]
+    hosts = MappingProxyType({role: host.name for role, host in chosen.items()})
+    start.append(Assignment(request=request.id, hosts=hosts, reused=reused))
+    return True
 
 
 def check_possible(request: Request, hosts: Iterable[Host]) -> None:

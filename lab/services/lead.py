@@ -21,6 +21,7 @@ LONGEST_WAIT_S = 10.0
 
 def lead(lab: Lab, stop: threading.Event) -> None:
     """Plan until `stop` is set (ring the bell after setting it). Start from the database alone, at any moment."""
+    quiet = True
     while not stop.is_set():
         pause = LONGEST_WAIT_S
         try:
@@ -31,11 +32,12 @@ def lead(lab: Lab, stop: threading.Event) -> None:
                 schedule(session, lab)
                 if (expiry := flights.next_expiry(session)) is not None:
                     pause = min(pause, max(0.1, (expiry - lab.clock()).total_seconds() + 0.05))
-            remind(lab)
+            if quiet:
+                remind(lab)
         except SQLAlchemyError:
             log.exception("the database did not answer; trying again")
             pause = 1.0
-        lab.bell.wait(pause)
+        quiet = not lab.bell.wait(pause)
 
 
 def remind(lab: Lab) -> None:

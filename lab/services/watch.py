@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 
 from lab.errors import Evidence, HostDiedError, StepFailure
-from lab.hosts.health import FatalMatcher
+from lab.hosts.health import FatalMatcher, Symptom
 from lab.hosts.protocols import HostAccess
 
 LOOK_EVERY_S = 0.5
@@ -28,6 +28,7 @@ class _Watched:
         self.host = host
         self.matcher = FatalMatcher()
         self.offset = host.console.offset()
+        self.symptom: Symptom | None = None
 
 
 class HostWatch:
@@ -51,7 +52,9 @@ class HostWatch:
         host = watched.host
         data = host.console.read(watched.offset)
         watched.offset += len(data)
-        if data and (symptom := watched.matcher.feed(data)):
+        if data and watched.symptom is None:
+            watched.symptom = watched.matcher.feed(data)
+        if (symptom := watched.symptom) is not None:
             raise StepFailure(
                 f"{host.name}: {symptom.name}: {symptom.line}",
                 evidence=Evidence(host=host.name, console_tail=console_tail(host)),

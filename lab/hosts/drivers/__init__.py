@@ -15,7 +15,7 @@ from lab.labfile import LabFile
 class Driver:
     """How hosts of one method are opened; `power` must work whatever state the host is in."""
 
-    open: Callable[[LabFile, str, Path, Guard], HostAccess]
+    open: Callable[[LabFile, str, Path], HostAccess]
     power: Callable[[LabFile, str, Path], Power]
 
 
@@ -33,7 +33,9 @@ class LabMachines:
 
     def open(self, host: str, *, guard: Guard = no_guard) -> HostAccess:
         """The host's abilities; `ConfigError` if the lab has no such host."""
-        return self._driver(host).open(self.lab, host, self.home, guard)
+        access = self._driver(host).open(self.lab, host, self.home)
+        access.attend(guard=guard)
+        return access
 
     def power_off(self, host: str) -> None:
         """Switch the host off whatever state it is in. Idempotent."""

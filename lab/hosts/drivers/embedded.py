@@ -8,14 +8,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lab.errors import ConfigError
+from lab.hosts.drivers.attention import Attention
 from lab.hosts.drivers.boot.direct import DirectBoot
 from lab.hosts.drivers.console.recorded import RecordedConsole
+from lab.hosts.drivers.guest.feed import LOGS, GuestFeed
 from lab.hosts.drivers.guest.xl import XlToolstack
 from lab.hosts.drivers.machine.place import Place
 from lab.hosts.drivers.machine.qemu import NETWORK, QemuPower
 from lab.hosts.drivers.shell.identity import identity_of
 from lab.hosts.drivers.shell.ssh import Endpoint, SshShell
-from lab.hosts.protocols import Guard
+from lab.hosts.protocols import Guard, Trace, no_guard, no_trace
 from lab.labfile import LabFile
 
 
@@ -31,6 +33,16 @@ class EmbeddedHost:
     shell: SshShell
     toolstack: XlToolstack
     logs: Mapping[str, Path]
+    attention: Attention
+
+    def attend(self, *, guard: Guard = no_guard, trace: Trace = no_trace) -> None:
+        """Serve another step from now on."""
+        self.attention.turn_to(guard, trace)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self.toolstack.feed.close()
+        self.shell.close()
 
 
 def power_of(lab: LabFile, name: str, home: Path) -> QemuPower:
@@ -41,10 +53,12 @@ def power_of(lab: LabFile, name: str, home: Path) -> QemuPower:
     return QemuPower(place=Place(home, name), settings=host.driver, index=lab.index_of(name))
 
 
-def open_host(lab: LabFile, name: str, home: Path, guard: Guard) -> EmbeddedHost:
+def open_host(lab: LabFile, name: str, home: Path) -> EmbeddedHost:
     """All abilities of the host; nothing is started or connected yet."""
     power = power_of(lab, name, home)
     place = power.place
+    attention = Attention()
+    guard = attention.guard
     console = RecordedConsole(name, place.console_log, place.console_index, place.socket("console"), guard)
 
     def endpoint() -> Endpoint | None:
@@ -61,7 +75,8 @@ def open_host(lab: LabFile, name: str, home: Path, guard: Guard) -> EmbeddedHost
         record = place.boot()
         return console.tail(record.console_offset if record is not None else 0)
 
-    shell = SshShell(name, endpoint, alive=power.get, tail=tail, guard=guard)
+    shell = SshShell(name, endpoint, alive=power.get, tail=tail, guard=guard, trace=attention.trace)
+    feed = GuestFeed(name, lambda: shell.start("guest-consoles", LOGS), guard)
     return EmbeddedHost(
         name=name,
         address=f"{NETWORK}.{power.index}",
@@ -69,6 +84,7 @@ def open_host(lab: LabFile, name: str, home: Path, guard: Guard) -> EmbeddedHost
         console=console,
         boot=DirectBoot(place, power, console, shell, guard),
         shell=shell,
-        toolstack=XlToolstack(shell, name, guard),
+        toolstack=XlToolstack(shell, name, feed, guard),
         logs=MappingProxyType({"qemu": place.qemu_log}),
+        attention=attention,
     )

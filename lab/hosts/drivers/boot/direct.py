@@ -82,7 +82,8 @@ class DirectBoot:
         if said.startswith(("LAB-HOST-FAILED", "Kernel panic")):
             raise InfraError(f"{name}: dom0 did not come up: {said}", evidence=evidence)
         if off:
-            raise InfraError(f"{name}: the machine went off while booting", hint=f"see {self.place.qemu_log}", evidence=evidence)
+            hint = f"see {self.place.qemu_log}"
+            raise InfraError(f"{name}: the machine went off while booting", hint=hint, evidence=evidence)
         raise InfraError(f"{name}: dom0 was not ready within {timeout_s:.0f} s", evidence=evidence)
 
     def _open_shell(self, timeout_s: float) -> None:
@@ -91,7 +92,8 @@ class DirectBoot:
             self.shell.connect(timeout_s=timeout_s)
         except HostDiedError as error:
             raise InfraError(
-                f"{self.place.name}: dom0 is ready but its shell does not answer: {error.message}", evidence=error.evidence
+                f"{self.place.name}: dom0 is ready but its shell does not answer: {error.message}",
+                evidence=error.evidence,
             ) from error
 
 

@@ -26,9 +26,7 @@ def heartbeat(line: str) -> Heartbeat | None:
     if found is None:
         return None
     seq, wall, mono, gap, memory = found.groups()
-    return Heartbeat(
-        seq=int(seq), wall_s=float(wall), mono_s=float(mono), maxgap_ms=int(gap), memory_ok=memory == "ok"
-    )
+    return Heartbeat(seq=int(seq), wall_s=float(wall), mono_s=float(mono), maxgap_ms=int(gap), memory_ok=memory == "ok")
 
 
 def heartbeats(text: str) -> list[Heartbeat]:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lab.errors import ConfigError, Evidence, HostDiedError, LabError, StepFailure
-from lab.hosts.drivers.guest.xlconsole import LOGS, XlConsole
+from lab.hosts.drivers.guest.feed import LOGS, GuestFeed
+from lab.hosts.drivers.guest.xlconsole import XlConsole, log_names
 from lab.hosts.protocols import (
     CommandResult,
     Guard,
@@ -27,7 +28,9 @@ _VDEV = re.compile(r"[a-z]{2,4}[0-9]{0,3}")
 _BRIDGE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _OPTION = re.compile(r"[a-z][a-z0-9_]{0,47}")
-_SET_HERE = frozenset({"name", "type", "builder", "memory", "vcpus", "kernel", "ramdisk", "extra", "cmdline", "disk", "vif"})
+_SET_HERE = frozenset(
+    {"name", "type", "builder", "memory", "vcpus", "kernel", "ramdisk", "extra", "cmdline", "disk", "vif"}
+)
 _KINDS = frozenset({"pv", "pvh", "hvm"})
 _FORMATS = frozenset({"raw", "qcow2", "vhd"})
 FIRST_MIGRATION_PORT = 7700
@@ -83,6 +86,7 @@ class XlToolstack:
 
     shell: Shell
     host: str
+    feed: GuestFeed
     guard: Guard = no_guard
     wait: Callable[[float], None] = time.sleep
     script: str = "vif-lab"
@@ -90,10 +94,10 @@ class XlToolstack:
     def create(self, config: GuestConfig, *, timeout_s: float = 90.0) -> None:
         """Create and start a guest."""
         text = configuration(config, script=self.script).encode()
+        for log in log_names(config.name):
+            self.feed.forget(log)
         self._said(
-            self.shell.run(
-                "sh", "-c", _CREATE, "sh", config.name, stdin=text, timeout_s=timeout_s, check=False
-            ),
+            self.shell.run("sh", "-c", _CREATE, "sh", config.name, stdin=text, timeout_s=timeout_s, check=False),
             f"create {config.name}",
         )
 
@@ -112,7 +116,8 @@ class XlToolstack:
         self._xl("shutdown", checked_name(name))
         while (found := self.find(name)) is not None:
             if "c" in found.state:
-                raise StepFailure(f"{self.host}: guest {name} crashed when it was to shut down", evidence=self._seen(name))
+                message = f"{self.host}: guest {name} crashed as it was to shut down"
+                raise StepFailure(message, evidence=self._seen(name))
             if time.monotonic() >= until:
                 raise StepFailure(
                     f"{self.host}: guest {name} did not shut down within {timeout_s:.0f} s", evidence=self._seen(name)
@@ -163,7 +168,7 @@ class XlToolstack:
 
     def console(self, name: str) -> XlConsole:
         """The guest's console."""
-        return XlConsole(shell=self.shell, host=self.host, name=checked_name(name), guard=self.guard, wait=self.wait)
+        return XlConsole(feed=self.feed, host=self.host, name=checked_name(name), guard=self.guard)
 
     def _xl(self, *argv: str, timeout_s: float = 60.0) -> CommandResult:
         return self._said(self.shell.run("xl", *argv, timeout_s=timeout_s, check=False), " ".join(argv[:1] + argv[-1:]))
@@ -190,7 +195,7 @@ class XlToolstack:
         left = [other for other in names if other in {f"{name}--incoming", f"{name}--migratedaway"}]
         if name not in names or left:
             raise StepFailure(
-                f"{host}: after its migration guest {name} is not as it should be: there are {', '.join(names) or 'none'}",
+                f"{host}: guest {name} did not arrive as it should; guests there: {', '.join(names) or 'none'}",
                 evidence=self._seen(name),
             )
 

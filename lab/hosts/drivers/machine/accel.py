@@ -16,17 +16,26 @@ _BOOT_SECTOR = bytes.fromhex("ba0105b02aeef4").ljust(510, b"\0") + b"\x55\xaa"
 _DONE = 0x2A << 1 | 1
 
 
-@functools.cache
-def choose(wanted: Literal["auto", "tcg", "kvm"]) -> Accel:
-    """The accelerator to use: what was asked for, or for auto KVM where it works. Looked at once per process."""
+def choose(wanted: Literal["auto", "tcg", "kvm"], notes: Path) -> Accel:
+    """The accelerator to use: what was asked for, or for auto KVM where it works.
+
+    That is found out once per boot of this machine, and noted in the folder `notes`.
+    """
     match wanted:
         case "tcg" | "kvm":
             return wanted
         case "auto":
-            return "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and runs("kvm") else "tcg"
+            if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+                return "tcg"
+    note = notes / f"accel-{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
+    if not note.exists():
+        new = note.with_suffix(f".{os.getpid()}")
+        new.write_text("kvm" if runs("kvm") else "tcg")
+        new.replace(note)
+    return "kvm" if note.read_text() == "kvm" else "tcg"
 
 
-def runs(accel: Accel, *, within_s: float = 8.0) -> bool:
+def runs(accel: Accel, *, within_s: float = 5.0) -> bool:
     """Whether a PC under this accelerator gets through its firmware and runs a boot sector of ours."""
     with tempfile.TemporaryDirectory() as folder:
         disk = Path(folder) / "disk"

@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from lab.errors import InfraError
 from lab.hosts.protocols import BootTarget
@@ -139,9 +140,9 @@ def _write(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def _read(path: Path) -> dict[str, str | int | list[str] | None] | None:
+def _read(path: Path) -> dict[str, Any] | None:
     try:
-        data: dict[str, str | int | list[str] | None] = json.loads(path.read_text())
+        data: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     return data

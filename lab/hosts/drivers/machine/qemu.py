@@ -30,7 +30,7 @@ from lab.labfile import QemuSettings
 
 NETWORK = "192.168.77"
 _RECORDER = Path(__file__).parents[1] / "console" / "recorder.py"
-_PORT_TAKEN = b"Could not set up host forwarding rule"
+_PORT_TAKEN = "Could not set up host forwarding rule"
 
 # Each left out for a reason: SMAP/SMEP: QEMU reads the stack of an IRET with the wrong rights and kills a PV dom0.
 # RDTSCP, UMIP: its SVM reports the wrong exit and Xen stops the guest. The vector extensions: slow, and xl's heap was
@@ -66,7 +66,11 @@ class QemuPower:
                 self._end()
             elif not self.get():
                 self._end()  # a recorder of the last run may be lingering
-                self._start()
+                try:
+                    self._start()
+                except BaseException:
+                    self._end()
+                    raise
 
     def died(self) -> str:
         """What QEMU said last; for evidence when the machine is unexpectedly off."""
@@ -86,7 +90,7 @@ class QemuPower:
 
     def _end(self) -> None:
         place = self.place
-        # The pid file may have been lost with a folder somebody removed; the machine would run on unseen.
+        # A pid file may have been lost with a folder somebody removed; the process would run on unseen.
         pid = processes.find(place.pid_file, place.uuid) or processes.search(place.uuid, program="qemu")
         if pid is not None:
             with contextlib.suppress(InfraError), Qmp(place.socket("qmp"), timeout_s=2.0) as qmp:
@@ -96,7 +100,7 @@ class QemuPower:
             ):
                 raise InfraError(f"{place.name}: QEMU (process {pid}) does not end, even when killed")
         place.pid_file.unlink(missing_ok=True)
-        recorder = processes.find(place.recorder_pid_file, place.uuid)
+        recorder = processes.find(place.recorder_pid_file, place.uuid) or processes.search(place.uuid, program="python")
         if recorder is not None and not processes.end(recorder, place.uuid, signal.SIGTERM, within_s=10.0):
             processes.end(recorder, place.uuid, signal.SIGKILL, within_s=5.0)
 
@@ -112,7 +116,7 @@ class QemuPower:
         mark = secrets.token_hex(8)
         if target is not None:
             self._stage(target, identity, mark)
-        chosen = accel.choose(self.settings.accel)
+        chosen = accel.choose(self.settings.accel, place.switch_folder)
         offset = place.console_log.stat().st_size
         port = self._launch(target, chosen)
         place.save_boot(BootRecord(mark=mark, ssh_port=port, console_offset=offset, accel=chosen))
@@ -139,32 +143,36 @@ class QemuPower:
         place = self.place
         for kind in ("qmp", "vm"):
             Path(place.socket(kind)).unlink(missing_ok=True)
-        said = b""
-        for _ in range(10):
+        for attempt in range(10):
             port = _free_port()
             command = command_line(place, self.settings, self.index, target, chosen, port, self.program)
-            with place.qemu_log.open("ab") as log:
-                start = log.tell()
-                try:
-                    done = subprocess.run(
-                        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=place.folder, check=False,
-                        timeout=60,
-                    )  # fmt: skip
-                except FileNotFoundError as error:
-                    raise InfraError(f"{command[0]} is not installed", hint="apt install qemu-system-x86") from error
-                except subprocess.TimeoutExpired as error:
-                    raise InfraError(f"{place.name}: QEMU did not come up within 60 s") from error
-            if done.returncode == 0:
+            status, said = self._run(command)
+            if status == 0:
                 return port
-            said = place.qemu_log.read_bytes()[start:]
-            if _PORT_TAKEN not in said:
-                break  # otherwise somebody took the port between our look and QEMU's: take another
-        text = said.decode(errors="replace").strip()
-        raise InfraError(
-            f"{place.name}: QEMU did not start: {text.splitlines()[-1] if text else 'it says nothing'}",
-            hint=f"see {place.qemu_log}",
-            evidence=Evidence(host=place.name, command=" ".join(command), exit_status=done.returncode, output=text),
-        )
+            # Somebody may take the port between our look and QEMU's: then it is another's turn.
+            if _PORT_TAKEN not in said or attempt == 9:
+                raise InfraError(
+                    f"{place.name}: QEMU did not start: {said.splitlines()[-1] if said else 'it says nothing'}",
+                    hint=f"see {place.qemu_log}",
+                    evidence=Evidence(host=place.name, command=" ".join(command), exit_status=status, output=said),
+                )
+        raise AssertionError
+
+    def _run(self, command: list[str]) -> tuple[int, str]:
+        """Exit status and complaints of a QEMU that goes to the background once it is set up."""
+        log_file = self.place.qemu_log
+        with log_file.open("ab") as log:
+            start = log.tell()
+            try:
+                done = subprocess.run(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.place.folder, check=False,
+                    timeout=60,
+                )  # fmt: skip
+            except FileNotFoundError as error:
+                raise InfraError(f"{command[0]} is not installed", hint="apt install qemu-system-x86") from error
+            except subprocess.TimeoutExpired as error:
+                raise InfraError(f"{self.place.name}: QEMU did not come up within 60 s") from error
+        return done.returncode, log_file.read_bytes()[start:].decode(errors="replace").strip()
 
     def _let_go(self) -> None:
         """Let the machine run once its console is being recorded, so that not a byte is missed."""
@@ -177,12 +185,10 @@ class QemuPower:
                         return
                     self.wait(0.05)
         except InfraError as error:
-            self._end()
             raise InfraError(
                 f"{self.place.name}: QEMU ended as it started: {error.message}",
                 evidence=Evidence(host=self.place.name, output=self.died()),
             ) from error
-        self._end()
         raise InfraError(f"{self.place.name}: QEMU does not reach the console recorder")
 
 
@@ -196,6 +202,7 @@ def command_line(
     program: str,
 ) -> list[str]:
     """QEMU's whole command line. Relative paths are names in the run folder, see `_stage`."""
+    vm = place.socket("vm")
     reconnect = "reconnect-ms=1000" if accel.qemu_version() >= (9, 2) else "reconnect=1"
     command = [
         program, "-name", place.name, "-uuid", place.uuid, "-daemonize", "-S", "-no-reboot", "-no-user-config",
@@ -206,8 +213,7 @@ def command_line(
         # Restricted: dom0 is reached from here, and reaches nothing but the lab's own network.
         "-netdev", f"user,id=n0,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:{ssh_port}-:22",
         "-device", f"virtio-net-pci,netdev=n0,mac={_mac(0, index)},romfile=",
-        "-netdev", f"dgram,id=n1,local.type=unix,local.path={place.socket('vm')},"
-        f"remote.type=unix,remote.path={place.socket('sw')}",
+        "-netdev", f"dgram,id=n1,local.type=unix,local.path={vm},remote.type=unix,remote.path={place.socket('sw')}",
         "-device", f"virtio-net-pci,netdev=n1,mac={_mac(1, index)},romfile=",
     ]  # fmt: skip
     if chosen == "kvm":

@@ -16,13 +16,15 @@ import paramiko
 from fabric import Config, Connection
 
 from lab.errors import Evidence, HostDiedError, InfraError, StepFailure
-from lab.hosts.protocols import CommandResult, Guard, no_guard
+from lab.hosts.protocols import CommandResult, Guard, Trace, no_guard, no_trace
 
 KEPT_OUTPUT = 4 << 20
 _EVIDENCE = 20_000
 _POLL_S = 0.2
 _CONNECT_S = 20.0
 _ANSWER_S = 6.0
+
+_LOST = (paramiko.SSHException, OSError, EOFError)
 
 T = TypeVar("T")
 
@@ -73,6 +75,29 @@ class _Outcome:
     seconds: float
 
 
+class RunningCommand:
+    """A command at work on a host, its input and output (see `lab.hosts.drivers.guest.feed.Stream`)."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def read(self, timeout_s: float) -> bytes | None:
+        """What was printed since; b"" when nothing was within `timeout_s`, None when the command has ended."""
+        self._channel.settimeout(timeout_s)
+        try:
+            return self._channel.recv(1 << 16) or None
+        except TimeoutError:
+            return b""
+
+    def write(self, data: bytes) -> None:
+        """Feed its input; OSError when it has ended."""
+        self._channel.sendall(data)
+
+    def close(self) -> None:
+        """End it: its input and output are closed."""
+        self._channel.close()
+
+
 class SshShell:
     """The `Shell` of a host. Safe to use from several threads.
 
@@ -88,8 +113,10 @@ class SshShell:
         alive: Callable[[], bool | None],
         tail: Callable[[], str] = lambda: "",
         guard: Guard = no_guard,
+        trace: Trace = no_trace,
     ) -> None:
         self._host = host
+        self._trace = trace
         self._endpoint = endpoint
         self._alive = alive
         self._tail = tail
@@ -109,6 +136,7 @@ class SshShell:
             stderr=outcome.stderr.decode(errors="replace"),
             seconds=outcome.seconds,
         )
+        self._trace(result)
         if check and result.exit_status != 0:
             raise self._failed(command, outcome)
         return result
@@ -133,17 +161,21 @@ class SshShell:
             raise StepFailure(f"{self._host}: {path} is longer than {limit} bytes", evidence=Evidence(host=self._host))
         return outcome.stdout
 
+    def start(self, *argv: str) -> RunningCommand:
+        """Start a command that goes on; the caller closes it."""
+        return RunningCommand(self._started(shlex.join(argv), time.monotonic() + _CONNECT_S, _CONNECT_S))
+
     def clock_offset(self) -> tuple[float, float]:
         """(host's wall clock minus ours, uncertainty), the best of five looks."""
         looks = []
         for _ in range(5):
             before = time.time()
-            text = self.run("date", "+%s.%N", timeout_s=30.0).stdout
+            text = self.run("bash", "-c", "echo $EPOCHREALTIME", timeout_s=30.0).stdout  # its date has no %N
             after = time.time()
             try:
                 looks.append(((after - before) / 2, float(text) - (before + after) / 2))
             except ValueError as error:
-                raise InfraError(f"{self._host}: `date` says {text[:40]!r}") from error
+                raise InfraError(f"{self._host}: its clock says {text[:40]!r}") from error
         uncertainty, offset = min(looks)
         return offset, uncertainty
 
@@ -181,33 +213,39 @@ class SshShell:
 
     def _started(self, command: str, until: float, timeout_s: float) -> paramiko.Channel:
         """A channel on which the command runs; made anew once, as long as the host has not heard of it."""
-        for attempt in (1, 2):
-            connection = self._connected(max(1.0, min(_CONNECT_S, until - time.monotonic())))
-            transport = connection.transport
-            if transport is None:
-                continue
+        try:
+            channel = self._channel(until)
+        except _LOST:
+            self.close()
             try:
-                channel = self._patiently(lambda transport=transport: transport.open_session(timeout=3600.0), until)
-            except (paramiko.SSHException, OSError, EOFError) as error:
-                self.close()
-                if attempt == 2 or self._alive() is False:
-                    self._dead(command, error)
-                continue
-            if channel is None:
-                self.close()
-                self._overdue(command, timeout_s, b"", b"")
-            try:
-                begun = self._patiently(lambda channel=channel: channel.exec_command(command) or True, until)
-            except (paramiko.SSHException, OSError, EOFError) as error:
+                channel = self._channel(until)
+            except _LOST as error:
                 self._dead(command, error)
-            except BaseException:
-                channel.close()
-                raise
-            if begun is None:
-                channel.close()
-                self._overdue(command, timeout_s, b"", b"")
-            return channel
-        self._dead(command, None)
+        if channel is None:
+            self.close()
+            self._overdue(command, timeout_s, b"", b"")
+        opened = channel
+
+        def begin() -> bool:
+            opened.exec_command(command)
+            return True
+
+        try:
+            begun = self._patiently(begin, until)
+        except _LOST as error:
+            self._dead(command, error)
+        except BaseException:
+            opened.close()
+            raise
+        if begun is None:
+            opened.close()
+            self._overdue(command, timeout_s, b"", b"")
+        return opened
+
+    def _channel(self, until: float) -> paramiko.Channel | None:
+        connection = self._connected(max(1.0, min(_CONNECT_S, until - time.monotonic())))
+        transport = _transport(connection)
+        return self._patiently(lambda: transport.open_session(timeout=3600.0), until)
 
     def _converse(
         self, channel: paramiko.Channel, command: str, stdin: bytes, until: float, timeout_s: float,
@@ -252,7 +290,7 @@ class SshShell:
     def _connected(self, timeout_s: float) -> Connection:
         with self._lock:
             found = self._connection
-            if found is not None and found.transport is not None and found.transport.is_active():
+            if found is not None and found.is_connected:
                 return found
             if found is not None:
                 found.close()
@@ -262,10 +300,10 @@ class SshShell:
                 self._dead("", None)
             connection = _connection_to(endpoint, timeout_s)
             try:
-                done = self._patiently(lambda: connection.open() or True, time.monotonic() + timeout_s + 5.0)
+                done = self._patiently(lambda: (connection.open(),), time.monotonic() + timeout_s + 5.0)
             except paramiko.BadHostKeyException as error:
                 raise InfraError(f"{self._host}: something else answers at its address (another host key)") from error
-            except (paramiko.SSHException, OSError, EOFError) as error:
+            except _LOST as error:
                 connection.close()
                 self._dead("", error)
             except BaseException:
@@ -332,12 +370,12 @@ class SshShell:
     def _answers(self) -> bool:
         """Whether the host still opens a channel."""
         connection = self._connection
-        transport = None if connection is None else connection.transport
-        if transport is None or not transport.is_active():
+        if connection is None or not connection.is_connected:
             return False
+        transport = _transport(connection)
         try:
             channel = self._patiently(lambda: transport.open_session(timeout=_ANSWER_S), time.monotonic() + _ANSWER_S)
-        except (paramiko.SSHException, OSError, EOFError):
+        except _LOST:
             return False
         if channel is not None:
             channel.close()
@@ -379,6 +417,13 @@ def _connection_to(endpoint: Endpoint, timeout_s: float) -> Connection:
     connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
     connection.client.get_host_keys().add(known, "ssh-ed25519", host_key)
     return connection
+
+
+def _transport(connection: Connection) -> paramiko.Transport:
+    transport = connection.transport
+    if not isinstance(transport, paramiko.Transport):
+        raise EOFError("the connection is gone")
+    return transport
 
 
 def _feed(channel: paramiko.Channel, unsent: memoryview) -> tuple[memoryview, bool]:

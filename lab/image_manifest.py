@@ -1,0 +1,92 @@
+"""Image manifests (images/*.toml): what an image is made of. Data in, checked types out."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from lab.errors import ConfigError
+
+
+def _path_in_tree(text: str) -> str:
+    if not text.startswith("/") or ".." in text.split("/") or text.endswith("/"):
+        raise ValueError("must be an absolute path without '..' and without '/' at the end")
+    return text
+
+
+def _path_below(text: str) -> str:
+    if text.startswith("/") or ".." in text.split("/"):
+        raise ValueError("must be a relative path without '..'")
+    return text
+
+
+TreePath = Annotated[str, AfterValidator(_path_in_tree)]
+RelativePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(_path_below)]
+Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
+Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Strict):
+    """A C program of ours: `file` in images/sources is compiled and linked statically, and put at `target`."""
+
+    file: RelativePath
+    target: TreePath
+
+
+class Manifest(_Strict):
+    """What one image is made of. See images/*.toml; unknown fields are refused."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+    kind: Literal["dom0", "guest"]
+    suite: Annotated[str, StringConstraints(pattern=r"^[a-z]+$")]
+    arch: Literal["amd64", "arm64"]
+    xen: Annotated[str, StringConstraints(pattern=r"^4\.[0-9]+$")] | None = None
+    packages: Annotated[tuple[Package, ...], Field(min_length=1)]
+    commands: tuple[TreePath, ...] = ()
+    include: tuple[TreePath, ...] = ()
+    modules: tuple[Module, ...] = ()
+    modules_on_demand: tuple[Module, ...] = ()
+    overlay: RelativePath
+    sources: tuple[Source, ...] = ()
+
+    @model_validator(mode="after")
+    def _xen_only_in_dom0(self) -> Self:
+        if (self.kind == "dom0") != (self.xen is not None):
+            raise ValueError("a dom0 names its Xen version in `xen`, a guest has none")
+        return self
+
+
+def load_manifests(folder: Path) -> Mapping[str, Manifest]:
+    """The manifests in `folder` by name, sorted. Raises ConfigError naming the file and the field that is wrong."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder of image manifests")
+    return {path.stem: load_manifest(path) for path in sorted(folder.glob("*.toml"))}
+
+
+def load_manifest(path: Path) -> Manifest:
+    """The manifest in one file. Raises ConfigError naming the file and the field that is wrong."""
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if "name" in content:
+        raise ConfigError(f"{path}: name: the name of an image is the name of its file")
+    try:
+        manifest = Manifest.model_validate({"name": path.stem, **content})
+    except ValidationError as error:
+        what = "; ".join(
+            f"{'.'.join(str(part) for part in one['loc']) or 'manifest'}: {one['msg']}" for one in error.errors()
+        )
+        raise ConfigError(f"{path}: {what}") from error
+    if not (path.parent / "overlays" / manifest.overlay).is_dir():
+        raise ConfigError(f"{path}: overlay: there is no folder overlays/{manifest.overlay}")
+    for source in manifest.sources:
+        if not (path.parent / "sources" / source.file).is_file():
+            raise ConfigError(f"{path}: sources: there is no file sources/{source.file}")
+    return manifest

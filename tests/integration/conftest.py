@@ -1,0 +1,195 @@
+"""Real servers: PostgreSQL and Redis that the tests start themselves, and databases on them."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from factories import a_host, make_lab
+from sqlalchemy import Engine, text
+
+from lab.context import Lab
+from lab.db.base import Base
+from lab.db.session import make_engine
+from lab.hosts.model import Host
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHOUT = os.environ.get("FLIGHTLINE_TEST_WITHOUT", "").split(",")
+"""Servers a developer does without (postgresql, redis): their tests are skipped instead of failing."""
+
+
+def need(what: str, path: str | None) -> str:
+    if path is not None:
+        return path
+    if what in WITHOUT:
+        pytest.skip(f"without {what}, as FLIGHTLINE_TEST_WITHOUT asks")
+    pytest.fail(f"{what} is not installed: apt-get install {what} (or FLIGHTLINE_TEST_WITHOUT={what})")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def alembic_config(engine: Engine) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "alembic"))
+    config.attributes["engine"] = engine
+    return config
+
+
+def upgrade(url: str) -> None:
+    engine = make_engine(url)
+    try:
+        command.upgrade(alembic_config(engine), "head")
+    finally:
+        engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server of our own; the URL of it without a database name."""
+    found = shutil.which("initdb") or next(
+        (str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)), None
+    )
+    binaries = Path(need("postgresql", found)).resolve().parent
+    folder = Path(tempfile.mkdtemp(prefix="flightline-pg-"))
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        user = pwd.getpwnam("postgres")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    port = free_port()
+
+    def run(*args: str) -> None:
+        done = subprocess.run([*as_user, *args], cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    options = (
+        f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off "
+        "-c synchronous_commit=off -c full_page_writes=off -c shared_buffers=16MB -c max_connections=60"
+    )
+    try:
+        run(str(binaries / "initdb"), "-D", "data", "-A", "trust", "-U", "lab", "-E", "UTF8", "--locale=C", "--no-sync")
+        run(str(binaries / "pg_ctl"), "-D", "data", "-l", "log", "-w", "-o", options, "start")
+        try:
+            yield f"postgresql+psycopg://lab@127.0.0.1:{port}"
+        finally:
+            run(str(binaries / "pg_ctl"), "-D", "data", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def new_postgres_database(postgres: str) -> Callable[[str], str]:
+    """Make an empty database; returns its URL."""
+
+    def make(name: str) -> str:
+        engine = make_engine(f"{postgres}/postgres")
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return f"{postgres}/{name}"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def postgres_database(new_postgres_database: Callable[[str], str]) -> str:
+    """A migrated database that tests share; each leaves it empty."""
+    url = new_postgres_database("lab")
+    upgrade(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "lab.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of this version's schema."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "lab.db")
+        yield f"sqlite:///{tmp_path / 'lab.db'}"
+        return
+    url = request.getfixturevalue("postgres_database")
+    yield url
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        names = ", ".join(table.name for table in Base.metadata.sorted_tables)
+        connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+    engine.dispose()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    made = make_engine(database_url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def new_lab(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Lab]]:
+    """Makes a lab of fake hosts on the database of this test: `new_lab(host, …, **settings)`."""
+    made: list[Lab] = []
+
+    def make(*hosts: Host, **settings: Any) -> Lab:
+        lab = make_lab(database_url, tmp_path / "home", hosts or (a_host("h1"), a_host("h2")), **settings)
+        made.append(lab)
+        return lab
+
+    yield make
+    for lab in made:
+        lab.sessions.kw["bind"].dispose()
+
+
+@pytest.fixture
+def lab(new_lab: Callable[..., Lab]) -> Lab:
+    """A lab with the fake hosts h1 and h2."""
+    return new_lab()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis server of our own."""
+    binary = need("redis-server", shutil.which("redis-server") or None)
+    folder = Path(tempfile.mkdtemp(prefix="flightline-redis-"))
+    port = free_port()
+    server = subprocess.Popen(
+        [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 10
+        while not _listens(port):
+            assert server.poll() is None, "redis-server ended"
+            assert time.monotonic() < deadline, "redis-server does not listen"
+            time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)

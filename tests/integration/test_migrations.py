@@ -1,0 +1,90 @@
+"""The schema: up, down, up again, and what a wrong database is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from conftest import alembic_config, upgrade
+from sqlalchemy import Engine, inspect, text
+
+from lab.db import tables  # noqa: F401 - declares the tables
+from lab.db.base import Base
+from lab.db.session import make_engine
+from lab.errors import ConfigError, InfraError
+from lab.settings import Settings
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'new.db'}"
+    make: Callable[[str], str] = request.getfixturevalue("new_postgres_database")
+    return make("m" + "".join(letter for letter in request.node.name if letter.isalnum()).lower()[:50])
+
+
+def differences(engine: Engine) -> list[object]:
+    with engine.connect() as connection:
+        return compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata)
+
+
+def test_the_schema_goes_up_down_and_up_and_is_what_the_tables_say(empty_url: str) -> None:
+    engine = make_engine(empty_url)
+    try:
+        for _ in range(2):
+            upgrade(empty_url)
+            assert differences(engine) == []
+            command.downgrade(alembic_config(engine), "base")
+            assert set(inspect(engine).get_table_names()) <= {"alembic_version"}
+        upgrade(empty_url)
+        command.check(alembic_config(engine))
+    finally:
+        engine.dispose()
+
+
+def test_upgrading_an_upgraded_database_changes_nothing(empty_url: str) -> None:
+    from lab.bootstrap import check_database, upgrade_database
+
+    settings = Settings(database_url=empty_url)
+    with pytest.raises(ConfigError, match="not at this version's schema") as caught:
+        check_database(settings)
+    assert "lab db upgrade" in caught.value.hint
+    upgrade_database(settings)
+    upgrade_database(settings)
+    check_database(settings)
+
+
+def test_a_database_of_a_newer_program_is_told_and_left_alone(empty_url: str) -> None:
+    from lab.bootstrap import check_database, upgrade_database
+
+    settings = Settings(database_url=empty_url)
+    upgrade_database(settings)
+    engine = make_engine(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(ConfigError, match="schema"):
+        check_database(settings)
+    with pytest.raises(ConfigError, match="newer"):
+        upgrade_database(settings)
+
+
+def test_a_file_that_is_no_database_and_a_server_that_is_not_there_are_told(tmp_path: Path) -> None:
+    from lab.bootstrap import check_database, upgrade_database
+
+    (tmp_path / "lab.db").write_bytes(b"this is not a database, " * 100)
+    for url in (f"sqlite:///{tmp_path}/lab.db", f"sqlite:///{tmp_path}/no/lab.db", "postgresql://lab@127.0.0.1:1/lab"):
+        for act in (upgrade_database, check_database):
+            with pytest.raises(InfraError, match="the database does not answer") as caught:
+                act(Settings(database_url=url))
+            assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://lab@localhost/lab", "://"])
+def test_a_url_that_names_no_database_we_know_is_a_config_error(url: str) -> None:
+    with pytest.raises(ConfigError, match="LAB_DATABASE_URL"):
+        make_engine(url)

@@ -1,0 +1,90 @@
+"""The image manifests: those we ship are sound, and a wrong one is refused by file and field."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab.errors import ConfigError
+from lab.image_manifest import load_manifests
+
+IMAGES = Path(__file__).parents[2] / "images"
+GOOD = """
+kind = "guest"
+suite = "bookworm"
+arch = "amd64"
+packages = ["busybox-static"]
+overlay = "guest-tiny"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "overlays/guest-tiny").mkdir(parents=True)
+    return tmp_path
+
+
+def test_the_shipped_manifests_are_sound() -> None:
+    manifests = load_manifests(IMAGES)
+    assert {"dom0-xen-4.17-amd64", "dom0-xen-4.20-amd64", "guest-tiny-amd64"} <= set(manifests)
+    for name, manifest in manifests.items():
+        assert manifest.name == name
+        if manifest.kind == "dom0":
+            assert f"xen-hypervisor-{manifest.xen}-{manifest.arch}" in manifest.packages
+            assert manifest.modules.index("xenfs") == 0
+
+
+@pytest.mark.parametrize("script", sorted(IMAGES.glob("overlays/**/*"), key=str), ids=lambda path: path.name)
+def test_overlay_scripts_are_executable_and_parse(script: Path) -> None:
+    if not script.is_file() or script.is_symlink() or not script.read_bytes().startswith(b"#!"):
+        pytest.skip("no script")
+    assert script.stat().st_mode & 0o111 == 0o111
+    subprocess.run(["sh", "-n", script], check=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ('colour = "red"', "colour"),
+        ('xen = "4.17"', "manifest"),
+        ('include = ["bin/sh"]', r"include\.0"),
+        ('include = ["/bin/../etc"]', r"include\.0"),
+        ('modules = ["a b"]', r"modules\.0"),
+        ('name = "other"', "name"),
+        ('[[sources]]\nfile = "../x.c"\ntarget = "/x"', r"sources\.0\.file"),
+        ('[[sources]]\nfile = "none.c"\ntarget = "/x"', "sources"),
+    ],
+)
+def test_a_wrong_addition_is_refused_by_file_and_field(folder: Path, change: str, field: str) -> None:
+    (folder / "bad.toml").write_text(f"{GOOD}{change}\n")
+    with pytest.raises(ConfigError, match=rf"bad\.toml: {field}: "):
+        load_manifests(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("amd64", "vax", "arch"),
+        ("bookworm", "book worm", "suite"),
+        ("busybox-static", "-oDir::Etc=x", r"packages\.0"),
+        ('["busybox-static"]', "[]", "packages"),
+        ('kind = "guest"', 'kind = "dom0"', "manifest"),
+        ('"guest-tiny"', '"../x"', "overlay"),
+        ('"guest-tiny"', '"none"', "overlay"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_file_and_field(folder: Path, old: str, new: str, field: str) -> None:
+    (folder / "bad.toml").write_text(GOOD.replace(old, new))
+    with pytest.raises(ConfigError, match=rf"bad\.toml: {field}: "):
+        load_manifests(folder)
+
+
+def test_broken_toml_names_the_file(folder: Path) -> None:
+    (folder / "bad.toml").write_text("kind = ")
+    with pytest.raises(ConfigError, match=r"bad\.toml cannot be read"):
+        load_manifests(folder)
+
+
+def test_a_missing_folder_is_said() -> None:
+    with pytest.raises(ConfigError, match="not a folder"):
+        load_manifests(Path("/nowhere"))

@@ -1,0 +1,96 @@
+"""Which jobs a flight has, and how some of them are picked."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lab.flights.recipes
+from lab.errors import NotFoundError
+from lab.flights.matrix import FLIGHTS, flight_specs, select
+from lab.flights.model import JobSpec, check_name
+from lab.flights.recipe import find_recipe
+from lab.flights.runvars import check_runvar
+from lab.flights.steps import load_all
+from lab.hosts.model import Host, Requirement
+
+load_all(lab.flights.recipes)
+SMOKE = flight_specs("smoke")
+NAMES = [spec.name for spec in SMOKE]
+
+
+def _spec(name: str) -> JobSpec:
+    return next(spec for spec in SMOKE if spec.name == name)
+
+
+def test_the_smoke_flight_is_these_jobs_in_this_order() -> None:
+    assert NAMES == [
+        "test-amd64-amd64-xl-pv",
+        "test-amd64-amd64-xl-pvh",
+        "test-amd64-amd64-xl-raw",
+        "test-amd64-amd64-xl-qcow2",
+        "test-amd64-amd64-xl-vhd",
+        "test-amd64-amd64-migrupgrade",
+    ]
+
+
+def test_a_job_boots_the_newest_xen_and_migrupgrade_comes_from_an_older_one() -> None:
+    pv = dict(_spec("test-amd64-amd64-xl-pv").runvars)
+    assert pv == {
+        "arch": "amd64",
+        "all_hostflags": 'arch == "x86_64"',
+        "dom0_image": "dom0-xen-4.20-amd64",
+        "guest_image": "guest-tiny-amd64",
+        "guest_memory": "128",
+        "guest_kind": "pv",
+    }
+    upgrade = _spec("test-amd64-amd64-migrupgrade").runvars
+    assert upgrade["src_host_dom0_image"] == "dom0-xen-4.17-amd64"
+    assert upgrade["dst_host_dom0_image"] == "dom0-xen-4.20-amd64"
+    assert "dom0_image" not in upgrade
+
+
+def test_a_guest_that_needs_hardware_virtualisation_is_not_put_on_a_host_without() -> None:
+    plain = Host(name="plain", arch="x86_64")
+    capable = Host(name="capable", arch="x86_64", flags=frozenset({"hvm"}))
+    other = Host(name="other", arch="arm64", flags=frozenset({"hvm"}))
+    pv = Requirement(_spec("test-amd64-amd64-xl-pv").runvars["all_hostflags"])
+    pvh = Requirement(_spec("test-amd64-amd64-xl-pvh").runvars["all_hostflags"])
+    assert [host.name for host in (plain, capable, other) if pv.matches(host)] == ["plain", "capable"]
+    assert [host.name for host in (plain, capable, other) if pvh.matches(host)] == ["capable"]
+
+
+@pytest.mark.parametrize("flight", sorted(FLIGHTS))
+def test_every_job_could_be_submitted(flight: str) -> None:
+    specs = flight_specs(flight)
+    assert len({spec.name for spec in specs}) == len(specs)
+    for spec in specs:
+        check_name("job", spec.name)
+        roles = [role.name for role in find_recipe(spec.recipe).roles]
+        for name, value in spec.runvars.items():
+            check_runvar(name, value, roles)
+
+
+def test_an_unknown_flight_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(NotFoundError, match="smoke"):
+        flight_specs("smok")
+
+
+def test_jobs_are_picked_by_name_or_pattern_in_their_own_order() -> None:
+    picked = select(SMOKE, ["*-migrupgrade", "test-amd64-amd64-xl-pv", "test-amd64-amd64-xl-pv?"])
+    assert [spec.name for spec in picked] == [NAMES[0], NAMES[1], NAMES[5]]
+
+
+@given(st.lists(st.sampled_from(NAMES), min_size=1))
+def test_names_pick_exactly_the_jobs_they_name(names: list[str]) -> None:
+    assert {spec.name for spec in select(SMOKE, names)} == set(names)
+
+
+def test_without_a_pattern_all_jobs_are_picked() -> None:
+    assert select(SMOKE, []) == SMOKE
+
+
+def test_a_pattern_that_names_nothing_is_a_mistake_even_beside_a_good_one() -> None:
+    with pytest.raises(NotFoundError, match="test-amd64-amd64-xl-vhd"):
+        select(SMOKE, ["test-amd64-amd64-xl-pv", "*-arm64"])
