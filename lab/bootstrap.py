@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +11,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 import testcases
 from lab.boot_targets import BuiltImages
@@ -134,8 +134,10 @@ def upgrade_database(settings: Settings) -> None:
     engine = make_engine(settings.database)
     try:
         command.upgrade(_alembic_config(engine), "head")
-    except OperationalError as error:
+    except DatabaseError as error:
         raise _database_error(error) from error
+    except CommandError as error:
+        raise ConfigError("the database is of a newer version of this program", hint="update the program") from error
     finally:
         engine.dispose()
 
@@ -146,7 +148,7 @@ def check_database(settings: Settings) -> None:
     try:
         with engine.connect() as connection:
             have = MigrationContext.configure(connection).get_current_revision()
-    except OperationalError as error:
+    except DatabaseError as error:
         raise _database_error(error) from error
     finally:
         engine.dispose()
@@ -158,7 +160,7 @@ def check_database(settings: Settings) -> None:
 def _database_error(error: SQLAlchemyError) -> InfraError:
     reason = str(getattr(error, "orig", error)).strip().splitlines()
     hint = "is LAB_DATABASE_URL right, the server up, and the disk not full?"
-    if any(str(number) in str(reason) for number in (errno.ENOSPC,)) or "disk is full" in str(reason):
+    if "disk is full" in str(reason) or "No space left" in str(reason):
         hint = "free some disk space"
     return InfraError(f"the database does not answer: {reason[0] if reason else error}", hint=hint)
 

@@ -42,7 +42,6 @@ _MEDIA_SPARE = 8 * 1024**2
 _COMPILERS = {"amd64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc"}
 
 
-
 class Progress(Protocol):
     """Told how a build goes: `fraction` is 0..1, or None where it cannot be known. May be called from any thread."""
 

@@ -94,7 +94,7 @@ class Guest:
     """The job's guest on one host, as a step sees it: one console, of which only what is new is fetched."""
 
     def __init__(self, ctx: StepContext, host: HostAccess) -> None:
-        self._ctx = ctx
+        self.ctx = ctx
         self.host = host
         self.console = host.toolstack.console(GUEST)
 
@@ -144,7 +144,7 @@ class Guest:
             beats = self.console.heartbeats()
             return beats[-1] if beats and beats[-1].seq >= beyond + more else None
 
-        beat = until(self._ctx, newest, limit_s=limit_s, every_s=0.5)
+        beat = until(self.ctx, newest, limit_s=limit_s, every_s=0.5)
         if beat is None:
             beats = self.console.heartbeats()
             seen = f"its last one is {beats[-1].seq}" if beats else "it has none at all"
@@ -168,14 +168,22 @@ def check_survived(before: Life, where: Sequence[Guest], what: str) -> Life:
     whole. `StepFailure` otherwise; else where the guest stands now.
     """
     guest = where[-1]
+    guest.ask("mem", timeout_s=60)
     now = guest.life()
     if now.boot_id != before.boot_id:
         boots = f"boot {before.boot_id}, now {now.boot_id}"
         raise guest.failure(f"{what} should keep the guest running, but it booted anew ({boots})")
-    guest.ask("mem", timeout_s=60)
     beat = guest.await_beats(beyond=before.beat.seq)
-    beats = [beat for each in where for beat in each.console.heartbeats()]
-    if problems := continuity_problems(beats, before.beat, beat):
+    problems: tuple[str, ...] = ()
+
+    def whole() -> bool | None:
+        nonlocal problems
+        beats = [beat for each in where for beat in each.console.heartbeats()]
+        problems = continuity_problems(beats, before.beat, beat)
+        return None if problems else True
+
+    # what the guest printed on the host it left may take a moment to reach us
+    if until(guest.ctx, whole, limit_s=3.0) is None:
         raise guest.failure(f"{what} broke the guest's count: {'; '.join(problems)}")
     return Life(boot_id=now.boot_id, beat=beat)
 

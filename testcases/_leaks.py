@@ -29,6 +29,7 @@ SUPPRESSED: Final = (
     Suppression(
         "process", r"(sh -c )?guest-consoles \S+", "the lab's ear on the guests' consoles, for as long as it listens"
     ),
+    Suppression("process", r"(sh -c .*)?\bguest-consoles\b.*", "the lab's listener to guests' consoles"),
     Suppression("process", r"\[.*\]", "a kernel thread, or a process about to end"),
     Suppression("xenstore", r"/(vm|libxl|tool|tool/.*)", "made by the toolstack at its first use, for good"),
     Suppression("xenstore", r"/libxl/0(/.*)?|/local/domain/0/(libxl|device-model)(/.*)?", "dom0's own devices"),

@@ -46,9 +46,9 @@ requirement_texts = st.recursive(
 
 
 @st.composite
-def hosts(draw: st.DrawFn, name: str = "h1") -> Host:
-    """One host."""
-    keyed = draw(st.booleans())
+def hosts(draw: st.DrawFn, name: str = "h1", *, ready: bool = True) -> Host:
+    """One host; with `ready` it may be set up for a flight already."""
+    keyed = ready and draw(st.booleans())
     return Host(
         name=name,
         arch=draw(st.sampled_from(["x86_64", "x86_64", "arm64"])),
@@ -62,9 +62,9 @@ def hosts(draw: st.DrawFn, name: str = "h1") -> Host:
 
 
 @st.composite
-def labs(draw: st.DrawFn, *, low: int = 0, high: int = 5) -> list[Host]:
+def labs(draw: st.DrawFn, *, low: int = 0, high: int = 5, ready: bool = True) -> list[Host]:
     """The hosts of a lab."""
-    return [draw(hosts(name=f"h{number}")) for number in range(1, draw(st.integers(low, high)) + 1)]
+    return [draw(hosts(name=f"h{number}", ready=ready)) for number in range(1, draw(st.integers(low, high)) + 1)]
 
 
 def _role(number: int) -> st.SearchStrategy[RoleRequest]:

@@ -9,6 +9,7 @@ import select
 import socket
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import psycopg
@@ -26,6 +27,7 @@ class SocketBell:
         name = hashlib.sha256(str(home).encode()).hexdigest()[:12]
         self._path = Path(tempfile.gettempdir()) / f"flightline-{os.getuid()}-{name}.bell"
         self._listening: socket.socket | None = None
+        self._inode: int | None = None
         self._lock = threading.Lock()
 
     def ring(self) -> None:
@@ -56,6 +58,7 @@ class SocketBell:
                 listening.setblocking(False)
                 listening.bind(str(self._path))
                 self._path.chmod(0o600)
+                self._inode = self._path.stat().st_ino
                 self._listening = listening
             return self._listening
 
@@ -64,8 +67,10 @@ class SocketBell:
         with self._lock:
             if self._listening is not None:
                 self._listening.close()
-                self._path.unlink(missing_ok=True)
                 self._listening = None
+                with contextlib.suppress(FileNotFoundError):
+                    if self._path.stat().st_ino == self._inode:  # else it is another leader's by now
+                        self._path.unlink()
 
 
 class PostgresBell:
@@ -82,13 +87,18 @@ class PostgresBell:
             connection.execute(text(f"NOTIFY {_CHANNEL}"))
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for a notification; one that came since the last wait counts."""
-        if self._listening is None or self._listening.closed:
-            url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-            self._listening = psycopg.connect(url, autocommit=True)
-            self._listening.execute(f"LISTEN {_CHANNEL}")
-            return True  # whatever happened before we listened is to be looked at now
-        return any(True for _ in self._listening.notifies(timeout=max(0.0, timeout_s), stop_after=1))
+        """Wait for a notification; one that came since the last wait counts. A lost connection is made anew."""
+        try:
+            if self._listening is None:
+                url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+                self._listening = psycopg.connect(url, autocommit=True)
+                self._listening.execute(f"LISTEN {_CHANNEL}")
+                return True  # whatever happened before we listened is to be looked at now
+            return any(True for _ in self._listening.notifies(timeout=max(0.0, timeout_s), stop_after=1))
+        except psycopg.Error:
+            self.close()
+            time.sleep(min(1.0, max(0.0, timeout_s)))
+            return True  # nobody knows what was missed
 
     def close(self) -> None:
         """Stop listening."""

@@ -343,12 +343,13 @@ def next_expiry(session: Session) -> datetime | None:
 
 
 def held(session: Session, attempt: int, token: str) -> bool:
-    """True while `token` may write this attempt."""
+    """True while `token` may write this attempt; it stays so until the transaction ends."""
     return (
         session.scalar(
-            select(AttemptRow.id).where(
-                AttemptRow.id == attempt, AttemptRow.token == token, AttemptRow.finished.is_(None)
-            )
+            # locked, so that nobody settles the attempt between this question and the write that follows it
+            select(AttemptRow.id)
+            .where(AttemptRow.id == attempt, AttemptRow.token == token, AttemptRow.finished.is_(None))
+            .with_for_update()
         )
         is not None
     )

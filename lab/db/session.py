@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, sessionmaker
 
 from lab.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer of SQLite waits for another one."""
@@ -41,10 +44,10 @@ def _configure_sqlite(engine: Engine) -> None:
     def connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the library must not begin transactions on its own: see `begin`
         cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -66,5 +69,15 @@ def make_read_sessions(engine: Engine) -> sessionmaker[Session]:
 
 
 def after_commit(session: Session, call: Callable[[], None]) -> None:
-    """Run `call` once when this session has committed, and never if it rolls back."""
-    event.listen(session, "after_commit", lambda _session: call(), once=True)
+    """Run `call` once when this session has committed, and never if it rolls back.
+
+    What it raises is only logged: the rows are written, and a message that is lost costs time, never correctness.
+    """
+
+    def send(_session: Session) -> None:
+        try:
+            call()
+        except Exception:
+            log.exception("a message was not sent")
+
+    event.listen(session, "after_commit", send, once=True)

@@ -41,18 +41,25 @@ class Row:
     variants: tuple[Variant, ...]
 
 
-def _kind(kind: str, *flags: str) -> Variant:
-    return Variant(name=f"xl-{kind}", recipe="test-xl", runvars={"guest_kind": kind}, flags=flags)
-
-
-def _disk(disk_format: str) -> Variant:
+def _kind(kind: str, xen: str, *flags: str) -> Variant:
     return Variant(
-        name=f"xl-{disk_format}", recipe="test-disk", runvars={"guest_kind": "pv", "disk_format": disk_format}
+        name=f"xl-{kind}", recipe="test-xl", runvars={"guest_kind": kind}, flags=flags, images={"dom0_image": xen}
     )
 
 
-_PV, _PVH = _kind("pv"), _kind("pvh", "hvm")
-_DISKS = tuple(map(_disk, ("raw", "qcow2", "vhd")))
+def _disk(disk_format: str, xen: str) -> Variant:
+    return Variant(
+        name=f"xl-{disk_format}",
+        recipe="test-disk",
+        runvars={"guest_kind": "pv", "disk_format": disk_format},
+        images={"dom0_image": xen},
+    )
+
+
+# A smoke flight has one host of each Xen, and both are busy all the time. PV goes to the older one: Debian builds the
+# newer one without shadow paging, and without that a PV guest cannot be migrated live.
+_PV, _PVH = _kind("pv", OLDER), _kind("pvh", NEWEST, "hvm")
+_DISKS = (_disk("raw", OLDER), _disk("qcow2", NEWEST), _disk("vhd", OLDER))
 _MIGRUPGRADE = Variant(
     name="migrupgrade",
     recipe="test-migrupgrade",

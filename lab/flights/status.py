@@ -148,7 +148,7 @@ def exit_code(status: JobStatus) -> int:
 
 
 def step_status_of(error: BaseException, iffail: StepStatus) -> StepStatus:
-    """What an exception in a step means: only `StepFailure` takes the recipe line's word, the unexpected is *broken*."""
+    """What an exception in a step means: only `StepFailure` takes the recipe line's word; the rest is *broken*."""
     match error:
         case StepFailure():
             return iffail

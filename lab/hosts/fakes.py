@@ -127,7 +127,13 @@ class FakeShell:
     dead: bool = False
     _uses: dict[str, int] = field(default_factory=dict)
 
-    def run(self, *argv: str, timeout_s: float = 60.0, check: bool = True, stdin: bytes = b"") -> CommandResult:
+    def run(
+        self,
+        *argv: str,
+        timeout_s: float = 60.0,  # noqa: ARG002 - a fake takes no time
+        check: bool = True,
+        stdin: bytes = b"",
+    ) -> CommandResult:
         """Look the command up; a sequence of results is used up one by one, its last one for ever."""
         command = shlex.join(argv)
         self._reach(command)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from lab.context import Lab
 from lab.db import flights, hosts
+from lab.db.leadership import only_cleaner
 from lab.errors import LabError
 from lab.hosts.model import Health
 
 
 def clean_host(lab: Lab, name: str) -> None:
     """Power off a host in cleaning and free it; a host that refuses is quarantined with the reason."""
+    with only_cleaner(lab.sessions.kw["bind"], lab.settings.home, name) as alone:
+        if alone:
+            _clean(lab, name)
+
+
+def _clean(lab: Lab, name: str) -> None:
     with lab.reads() as session:
         if name not in hosts.cleaning_hosts(session):
             return  # somebody else was quicker

@@ -38,6 +38,12 @@ def construct_flight(
     if not specs:
         raise ConfigError("a flight needs at least one job", hint="name one with --jobs")
     check_name("branch", branch)
+    for name, value, longest in (("submitter", submitter, 128), ("note", note, 4096)):
+        if len(value) > longest or not value.isprintable():
+            raise ConfigError(
+                f"the {name} is not printable text of at most {longest} characters",
+                hint="remove control characters and newlines",
+            )
     for spec in specs:
         check_job(lab, spec)
     if len({spec.name for spec in specs}) != len(specs):

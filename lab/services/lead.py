@@ -6,8 +6,6 @@ import logging
 import threading
 from datetime import timedelta
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from lab.context import Lab
 from lab.db import flights, hosts
 from lab.services.schedule import schedule
@@ -34,8 +32,10 @@ def lead(lab: Lab, stop: threading.Event) -> None:
                     pause = min(pause, max(0.1, (expiry - lab.clock()).total_seconds() + 0.05))
             if quiet:
                 remind(lab)
-        except SQLAlchemyError:
-            log.exception("the database did not answer; trying again")
+        except Exception:
+            # The database or the broker is away, or somebody took a host while the plan was made: nothing that
+            # another look would not settle, and there is nobody else to lead.
+            log.exception("the leader failed; trying again")
             pause = 1.0
         quiet = not lab.bell.wait(pause)
 

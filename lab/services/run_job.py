@@ -6,6 +6,7 @@ Every write is made under the attempt's token: a worker that was fenced off can 
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -30,7 +31,9 @@ from lab.hosts.protocols import Guard, HostAccess
 from lab.services.hold import Hold, either
 from lab.services.settle import settle_attempt
 from lab.services.step_context import JobStep, StepLog
-from lab.services.watch import HostWatch, console_tail
+from lab.services.watch import FatalConsoleError, HostWatch, console_tail
+
+log = logging.getLogger(__name__)
 
 EVIDENCE_LIMIT = 16_384
 """Characters of one piece of evidence that go into the database; the step's log has the whole."""
@@ -84,6 +87,8 @@ class _Run:
                     continue
                 self._batch(batch, reused)
             status = job_status_of(self.outcomes)
+            if not self.started and status is JobStatus.PASS:
+                self._start()
             if self.hold.aborted:
                 status, self.reason = JobStatus.ABORTED, "the flight was aborted"
             # A host is handed on as it stands only after a pass; anything else may have left it in any state.
@@ -123,16 +128,20 @@ class _Run:
             if not held.reused:
                 # From here on nobody knows how the host stands, until this job has passed.
                 with self.lab.sessions.begin() as session:
-                    host_rows.set_host_setup(session, held.host, None, None)
+                    if flights.held(session, self.row.id, self.token):
+                        host_rows.set_host_setup(session, held.host, None, None)
 
     def _close_hosts(self) -> None:
         for host in self.hosts.values():
-            host.close()
+            try:
+                host.close()
+            except Exception:
+                log.exception("%s: a connection to it was not closed", host.name)
 
     def _set_runvar(self, name: str, value: str) -> None:
         with self.lab.sessions.begin() as session:
             if flights.held(session, self.row.id, self.token):
-                flights.save_runvar(session, self.row.flight, self.row.job, name, value)
+                flights.save_runvar(session, self.row.flight, self.row.job, name, _storable(value))
 
     def _values(self) -> Mapping[str, str]:
         with self.lab.reads() as session:
@@ -158,7 +167,8 @@ class _Run:
             self._start()
         if len(batch) == 1:
             [(stepno, line)] = batch
-            self._line(stepno, line, skip=line.setup and self._role(line) in reused, attended=self.hosts.values())
+            skip = line.setup and self._role(line) in reused
+            self._note(self._line(stepno, line, skip=skip, attended=self.hosts.values()))
             return
         with ThreadPoolExecutor(len(batch), thread_name_prefix=self.job.id) as pool:
             running = [
@@ -171,10 +181,15 @@ class _Run:
                 )
                 for stepno, line in batch
             ]
-        for each in running:
-            each.result()
+        for each in running:  # in the order of the recipe, whichever was quicker
+            self._note(each.result())
 
-    def _line(self, stepno: int, line: Line, *, skip: bool, attended: Iterable[HostAccess]) -> None:
+    def _note(self, ended: StepResult) -> None:
+        self.outcomes.append(ended.status)
+        if ended.status not in (StepStatus.PASS, StepStatus.SKIPPED) and not self.reason:
+            self.reason = f"{ended.testid}: {ended.reason}"
+
+    def _line(self, stepno: int, line: Line, *, skip: bool, attended: Iterable[HostAccess]) -> StepResult:
         role = self._role(line)
         host = self.hosts[role]
         number = f"{stepno:02d}.{line.testid.replace('/', '-')}"
@@ -198,11 +213,9 @@ class _Run:
                 ended = self._run(step, line, log, attended)
         finally:
             log.close()
-        self.outcomes.append(ended.status)
         spans = {name: (start, self._offset(name)) for name, (start, _end) in step.console.items()}
         self._save(replace(ended, finished=self.lab.clock(), console=spans))
-        if ended.status not in (StepStatus.PASS, StepStatus.SKIPPED) and not self.reason:
-            self.reason = f"{ended.testid}: {ended.reason}"
+        return ended
 
     def _start(self) -> None:
         """The hosts are set up; the recipe proper begins."""
@@ -230,13 +243,12 @@ class _Run:
         declared = find_step(line.step)
         context = self._context(line, log, declared, attended)
         try:
-            # After an abort the evidence is still taken; nothing else starts.
-            if not line.always:
-                self.hold.guard()
+            # After an abort the evidence is still taken; nothing else starts. A host we lost is not touched at all.
+            (self._still_held if line.always else self.hold.guard)()
             declared.function(context)
         except SkipStep as skipped:
             log.write(f"skipped: {skipped}")
-            return replace(step, status=StepStatus.SKIPPED, reason=str(skipped))
+            return replace(step, status=StepStatus.SKIPPED, reason=_one_line(skipped))
         except Exception as error:  # noqa: BLE001 - every exception has a meaning here
             return self._failure(step, line, log, error)
         return replace(step, status=StepStatus.PASS)
@@ -251,7 +263,7 @@ class _Run:
                 raise StepFailure(f"{line.testid} was not done after {declared.timeout_s:.0f} s")
 
         # A step that sets a host up watches its machine itself; one that always runs must run on dead hosts, too.
-        holding = _nothing if line.always else self.hold.guard
+        holding = self._still_held if line.always else self.hold.guard
         watching = _nothing if line.setup or line.always else self._watching()
         guard = either(holding, in_time, watching)
         for host in attended:
@@ -267,6 +279,11 @@ class _Run:
             step_log=log,
         )
 
+    def _still_held(self) -> None:
+        """Guard of lines that run after an abort, too."""
+        if self.hold.lost:
+            self.hold.guard()
+
     def _watching(self) -> Guard:
         """The guard of all hosts; one for the whole job, so that what happens between two steps is seen, too."""
         if self.watch is None:
@@ -274,8 +291,13 @@ class _Run:
         return self.watch.guard
 
     def _failure(self, step: StepResult, line: Line, log: StepLog, error: Exception) -> StepResult:
+        if isinstance(error, StepFailure | HostDiedError) and self.watch is not None and not line.setup:
+            try:
+                self.watch.listen()
+            except FatalConsoleError as panic:
+                error = panic  # what looked like a failed command or a dead host is the end of Xen or dom0
         status = step_status_of(error, line.iffail)
-        if isinstance(error, StepFailure) and self._machine_is_off():
+        if isinstance(error, StepFailure) and not isinstance(error, FatalConsoleError) and self._machine_is_off():
             # The command failed because its host went away, not because Xen did wrong.
             error = HostDiedError(
                 f"the machine went off during {line.testid}: {error.message}", evidence=error.evidence
@@ -292,7 +314,10 @@ class _Run:
         return replace(step, status=status, reason=_one_line(error), evidence=evidence)
 
     def _machine_is_off(self) -> bool:
-        return any(host.power.get() is False for host in self.hosts.values())
+        try:
+            return any(host.power.get() is False for host in self.hosts.values())
+        except LabError:
+            return False
 
     def _evidence(self, error: Exception) -> dict[str, str]:
         given = (error.evidence if isinstance(error, LabError) else None) or Evidence()
@@ -317,10 +342,10 @@ def _nothing() -> None:
 
 
 def _storable(text: str) -> str:
-    """The end of a text, without NUL (PostgreSQL stores none)."""
-    return text.replace("\0", "\ufffd")[-EVIDENCE_LIMIT:]
+    """The end of a text, without what no database stores: NUL, and halves of surrogate pairs."""
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")[-EVIDENCE_LIMIT:]
 
 
 def _one_line(error: BaseException) -> str:
-    text = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, LabError | SkipStep) else f"{type(error).__name__}: {error}"
     return " ".join(_storable(text).split())[:500]

@@ -38,6 +38,8 @@ def schedule(session: Session, lab: Lab) -> int:
 
 
 def _start(session: Session, lab: Lab, assignment: Assignment, *, flight: int, job: str) -> None:
+    if not flights.set_job_status(session, flight, job, current=JobStatus.QUEUED, to=JobStatus.PREPARING):
+        return  # aborted meanwhile
     now = lab.clock()
     token = secrets.token_hex(16)
     held = []
@@ -51,7 +53,6 @@ def _start(session: Session, lab: Lab, assignment: Assignment, *, flight: int, j
     )
     for _role, name, _fence, _reused in held:
         hosts.take_host(session, name, attempt=attempt, holder=f"{flight}.{job}", now=now)
-    flights.set_job_status(session, flight, job, current=JobStatus.QUEUED, to=JobStatus.PREPARING)
     flights.add_event(
         session, kind="job", now=now, flight=flight, data={"job": job, "status": JobStatus.PREPARING.value}
     )

@@ -53,13 +53,13 @@ def settle_attempt(
 
 def _move_job(session: Session, lab: Lab, row: AttemptRow, status: JobStatus, reason: str) -> None:
     """A broken attempt goes back to the queue while retries last; anything else is the job's outcome."""
-    job = flights.load_job(session, row.flight, row.job)
-    if job.status.final:
+    current = flights.job_status(session, row.flight, row.job)
+    if current.final:
         return  # aborted by a person meanwhile
     to = status
     if status is JobStatus.BROKEN and row.number <= lab.settings.retries:
         to, reason = JobStatus.QUEUED, f"attempt {row.number} was broken: {reason}"
-    flights.set_job_status(session, row.flight, row.job, current=job.status, to=to, reason=reason)
+    flights.set_job_status(session, row.flight, row.job, current=current, to=to, reason=reason)
     flights.add_event(
         session, kind="job", now=lab.clock(), flight=row.flight, data={"job": row.job, "status": to.value}
     )
@@ -88,10 +88,11 @@ def abort_flight(session: Session, lab: Lab, flight: int, *, reason: str) -> boo
         flights.load_flight(session, flight)  # raises with the right words
     changed = False
     for job in flights.load_flight(session, flight).jobs:
-        if not job.status.final:
-            changed |= flights.set_job_status(
-                session, flight, job.name, current=job.status, to=JobStatus.ABORTED, reason=reason
-            )
+        current = job.status
+        while not current.final:
+            if flights.set_job_status(session, flight, job.name, current=current, to=JobStatus.ABORTED, reason=reason):
+                changed = True
+            current = flights.job_status(session, flight, job.name)  # it may have moved on meanwhile
     for row in flights.active_attempts(session, flight):
         if not row.worker:  # nobody has begun: there is nothing to wait for
             settle_attempt(session, lab, row, token=row.token, status=JobStatus.ABORTED, reason=reason, clean=True)

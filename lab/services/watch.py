@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterable
 
-from lab.errors import Evidence, HostDiedError, StepFailure
+from lab.errors import Evidence, HostDiedError, LabError, StepFailure
 from lab.hosts.health import FatalMatcher, Symptom
 from lab.hosts.protocols import HostAccess
 
@@ -19,8 +19,12 @@ def console_tail(host: HostAccess, limit: int = TAIL_BYTES) -> str:
     try:
         end = host.console.offset()
         return host.console.read(max(0, end - limit), end).decode(errors="replace")
-    except OSError:
+    except (OSError, LabError):
         return ""
+
+
+class FatalConsoleError(StepFailure):
+    """A console shows that Xen or dom0 crashed: the product did wrong, whatever the machine did afterwards."""
 
 
 class _Watched:
@@ -48,18 +52,28 @@ class HostWatch:
             for watched in self._watched:
                 self._look(watched)
 
+    def listen(self) -> None:
+        """Raise `FatalConsoleError` when a console shows a panic, without waiting for the next look."""
+        with self._lock:
+            for watched in self._watched:
+                self._listen(watched)
+
     def _look(self, watched: _Watched) -> None:
+        self._listen(watched)
+        host = watched.host
+        if host.power.get() is False:
+            raise HostDiedError(
+                f"{host.name}: the machine is off", evidence=Evidence(host=host.name, console_tail=console_tail(host))
+            )
+
+    def _listen(self, watched: _Watched) -> None:
         host = watched.host
         data = host.console.read(watched.offset)
         watched.offset += len(data)
         if data and watched.symptom is None:
             watched.symptom = watched.matcher.feed(data)
         if (symptom := watched.symptom) is not None:
-            raise StepFailure(
+            raise FatalConsoleError(
                 f"{host.name}: {symptom.name}: {symptom.line}",
                 evidence=Evidence(host=host.name, console_tail=console_tail(host)),
-            )
-        if host.power.get() is False:
-            raise HostDiedError(
-                f"{host.name}: the machine is off", evidence=Evidence(host=host.name, console_tail=console_tail(host))
             )

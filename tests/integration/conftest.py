@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
+from databases import upgrade
 from factories import a_host, make_lab
 from sqlalchemy import Engine, text
 
@@ -25,7 +24,6 @@ from lab.db.base import Base
 from lab.db.session import make_engine
 from lab.hosts.model import Host
 
-ROOT = Path(__file__).resolve().parents[2]
 WITHOUT = os.environ.get("FLIGHTLINE_TEST_WITHOUT", "").split(",")
 """Servers a developer does without (postgresql, redis): their tests are skipped instead of failing."""
 
@@ -47,21 +45,6 @@ def free_port() -> int:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def alembic_config(engine: Engine) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(ROOT / "alembic"))
-    config.attributes["engine"] = engine
-    return config
-
-
-def upgrade(url: str) -> None:
-    engine = make_engine(url)
-    try:
-        command.upgrade(alembic_config(engine), "head")
-    finally:
-        engine.dispose()
 
 
 @pytest.fixture(scope="session")

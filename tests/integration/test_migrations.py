@@ -9,7 +9,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from conftest import alembic_config, upgrade
+from databases import alembic_config, upgrade
 from sqlalchemy import Engine, inspect, text
 
 from lab.db import tables  # noqa: F401 - declares the tables

@@ -31,8 +31,8 @@ overlay = "tiny"
 
 def elf(payload: bytes = b"") -> bytes:
     """The head of a 64-bit ELF without segments or sections, and what follows it."""
-    head = b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + struct.pack("<HHIQQQIHHHHHH", 1, 62, 1, 0, 0, 64, 0, 64, 56, 0, 64, 0, 0)
-    return head + payload
+    fields = struct.pack("<HHIQQQIHHHHHH", 1, 62, 1, 0, 0, 64, 0, 64, 56, 0, 64, 0, 0)
+    return b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + fields + payload
 
 
 def bzimage(kernel: bytes) -> bytes:
@@ -214,14 +214,14 @@ def test_a_builtin_module_needs_nothing(sources: Path) -> None:
 
 
 def test_an_unknown_image_lists_the_known(sources: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no image 'huge'.*tiny"):
+    with pytest.raises(ConfigError, match=r"there is no image 'huge'.*tiny"):
         store(sources).ensure("huge")
 
 
 def test_a_missing_tool_says_what_to_install(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InfraError, match=r"mmdebstrap is not installed \(apt install mmdebstrap\)"):
-        ImageStore(sources.parent / "home", sources, extract=None)._extract(  # noqa: SLF001
+        ImageStore(sources.parent / "home", sources, extract=None)._extract(
             ImageStore(sources.parent, sources).manifest("tiny"), sources.parent / "tree", lambda _: None
         )
 

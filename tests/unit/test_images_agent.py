@@ -5,6 +5,7 @@ import pty
 import re
 import select
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -118,8 +119,6 @@ def test_an_overlong_line_is_dropped_and_the_next_one_heard(guest: Guest) -> Non
 
 def test_the_relay_carries_both_ways_and_ends_each_on_its_own(tmp_path: Path) -> None:
     relay = compiled("migration-relay", tmp_path)
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         command = [relay, "127.0.0.1", str(port)]

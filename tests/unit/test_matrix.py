@@ -35,20 +35,24 @@ def test_the_smoke_flight_is_these_jobs_in_this_order() -> None:
     ]
 
 
-def test_a_job_boots_the_newest_xen_and_migrupgrade_comes_from_an_older_one() -> None:
-    pv = dict(_spec("test-amd64-amd64-xl-pv").runvars)
-    assert pv == {
+def test_a_job_says_what_it_boots_and_migrupgrade_goes_from_an_older_xen_to_a_newer() -> None:
+    pvh = dict(_spec("test-amd64-amd64-xl-pvh").runvars)
+    assert pvh == {
         "arch": "amd64",
-        "all_hostflags": 'arch == "x86_64"',
+        "all_hostflags": 'arch == "x86_64" and hvm',
         "dom0_image": "dom0-xen-4.20-amd64",
         "guest_image": "guest-tiny-amd64",
         "guest_memory": "128",
-        "guest_kind": "pv",
+        "guest_kind": "pvh",
     }
     upgrade = _spec("test-amd64-amd64-migrupgrade").runvars
     assert upgrade["src_host_dom0_image"] == "dom0-xen-4.17-amd64"
     assert upgrade["dst_host_dom0_image"] == "dom0-xen-4.20-amd64"
     assert "dom0_image" not in upgrade
+
+
+def test_a_pv_guest_is_migrated_where_xen_can_do_it() -> None:
+    assert _spec("test-amd64-amd64-xl-pv").runvars["dom0_image"] == "dom0-xen-4.17-amd64"
 
 
 def test_a_guest_that_needs_hardware_virtualisation_is_not_put_on_a_host_without() -> None:

@@ -106,7 +106,7 @@ def test_the_bar_of_a_flight_is_full() -> None:
 
 
 def test_times_read_well() -> None:
-    assert duration(59.7) == "60s" or duration(59.7) == "1m 00s"
+    assert duration(59.7) == "1m 00s"
     assert ago(NOW - timedelta(seconds=30), NOW) == "30 s ago"
     assert ago(NOW - timedelta(days=60), NOW) == "2025-12-31"
     assert breakable("test-amd64-xl/x") == ["test-", "amd64-", "xl/", "x"]
@@ -119,20 +119,14 @@ def test_terminal_sequences_and_disguises_are_taken_out_of_text() -> None:
     )
 
 
-@given(
-    st.lists(st.sampled_from(["a", "é", "🙂", "\x1b[31m", "\x1b[0m", "\r\n", "\n", "<b>"]), max_size=30),
-    st.integers(1, 7),
-)
-def test_text_cleaned_in_pieces_is_text_cleaned_at_once(parts: list[str], size: int) -> None:
-    data = "".join(parts).encode()
-    told, offset, window = "", 0, size
+@given(st.lists(st.sampled_from(["a", "é", "🙂", "\x1b[31m", "\x1b[0m", "\r\n", "\n", "<b>"]), max_size=30), st.data())
+def test_text_cleaned_as_it_grows_is_text_cleaned_at_once(parts: list[str], draw: st.DataObject) -> None:
+    data = "".join(parts).encode() + b"\n"
+    told, offset, size = "", 0, 0
     while offset < len(data):
-        text, used = clean_piece(data[offset : offset + window])
-        if used and data[offset : offset + used] == data[offset : offset + window] and window < 16:
-            window += 1  # as a file grows under its reader
-        told += text
-        offset += used
-    # a piece too small for what it begins is given as it is; the real ones are 32 KiB
-    assert "<b>" not in told or "<b>" in "".join(parts)
-    whole, used = clean_piece(data + b"\n")
-    assert (whole, used) == (clean(data.decode() + "\n"), len(data) + 1)
+        size = draw.draw(st.integers(min(size + 1, len(data)), len(data)))  # a file grows under its reader
+        if size - offset < 6 and size < len(data):
+            continue  # what is shorter than a character or a sequence may have to be given as it is
+        text, used = clean_piece(data[offset:size])
+        told, offset = told + text, offset + used
+    assert told == clean(data.decode())

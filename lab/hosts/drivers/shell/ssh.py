@@ -283,9 +283,16 @@ class SshShell:
             if now >= until:
                 channel.close()
                 self._overdue(command, timeout_s, stdout.all(), stderr.all())
-        transport = channel.get_transport()
-        if not channel.exit_status_ready() and (transport is None or not transport.is_active()):
+        if channel.exit_status < 0 and self._lost(channel.get_transport()):
             self._dead(command, None)
+
+    def _lost(self, transport: paramiko.Transport) -> bool:
+        """Whether a channel closed because its connection broke; that shows on the connection a moment later."""
+        for _ in range(10):
+            if not transport.is_active() or self._alive() is False:
+                return True
+            time.sleep(0.05)
+        return False
 
     def _connected(self, timeout_s: float) -> Connection:
         with self._lock:

@@ -1,0 +1,98 @@
+"""Flights on real Xen, as a user runs them: what passes, what fails, what is broken, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+from lab_cli import Cli
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
+
+PV, QCOW2 = "test-amd64-amd64-xl-pv", "test-amd64-amd64-xl-qcow2"
+Ending = Callable[[subprocess.Popen[str]], None]
+
+
+def test_a_job_on_real_xen_passes_and_leaves_nothing_running(cli: Cli) -> None:
+    done = cli.run("flight", "run", "--jobs", QCOW2, "--json")
+    flight = json.loads(done.stdout)
+    assert done.returncode == 0, flight
+    [job] = flight["jobs"]
+    assert (flight["status"], job["status"], job["attempts"]) == ("pass", "pass", 1)
+    assert {step["status"] for step in job["steps"]} <= {"pass", "skipped"}
+    assert job["runvars"]["host_xen_version"].startswith("4.")
+    assert all(step["started"] and step["finished"] for step in job["steps"])
+    assert cli.machines_on() == []
+    assert cli.worker_pids() == []
+
+
+def test_a_disk_corrupted_behind_the_guests_back_fails_the_disk_step(cli: Cli) -> None:
+    done = cli.run("flight", "run", "--jobs", QCOW2, "--set", "fault=disk-corrupt", "--json")
+    assert done.returncode == 1
+    [job] = json.loads(done.stdout)["jobs"]
+    assert (job["status"], job["attempts"]) == ("fail", 1)
+    [failed] = [step for step in job["steps"] if step["status"] == "fail"]
+    assert failed["testid"].startswith("disk-")
+    assert job["steps"][-1]["testid"] == "logs-capture"
+    assert job["steps"][-1]["status"] == "pass"
+
+
+def test_a_machine_that_dies_breaks_the_attempt_and_the_job_is_tried_again(cli: Cli, ending: Ending) -> None:
+    running = cli.start("flight", "run", "--jobs", PV, "--json")
+    ending(running)
+    job = cli.wait_for_step("guest-start")
+    first = job["hosts"]["host"]
+    pid = cli.qemu_pid(first)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    output, _ = running.communicate(timeout=900)
+    assert running.returncode == 0, output
+    [job] = json.loads(output)["jobs"]
+    assert (job["status"], job["attempts"]) == ("pass", 2)
+    shown = json.loads(cli.run("job", "show", f"1.{PV}", "--json").stdout)
+    broken, passed = shown["history"]
+    assert (broken["status"], passed["status"]) == ("broken", "pass")
+    assert "off" in broken["reason"]
+    assert passed["hosts"]["host"] != first, "the other host was free"
+    died = next(step for step in broken["steps"] if step["status"] == "broken")
+    assert any("console" in label for label in died["evidence"]), died
+
+
+def test_ctrl_c_aborts_powers_off_and_keeps_the_evidence(cli: Cli, ending: Ending) -> None:
+    running = cli.start("flight", "run", "--jobs", PV, "--json")
+    ending(running)
+    cli.wait_for_step("xen-boot")
+    running.send_signal(signal.SIGINT)
+    output, _ = running.communicate(timeout=180)
+    assert running.returncode == 4
+    flight = json.loads(output)
+    assert flight["status"] == "aborted"
+    [job] = flight["jobs"]
+    assert job["steps"][-1]["testid"] == "logs-capture"
+    assert cli.machines_on() == []
+    assert cli.worker_pids() == []
+    assert json.loads(cli.run("host", "list", "--json").stdout)[0]["state"] == "free"
+
+
+def test_a_killed_worker_loses_no_step_and_its_job_is_taken_over(cli: Cli, ending: Ending) -> None:
+    running = cli.start("flight", "run", "--jobs", PV, "--json")
+    ending(running)
+    cli.wait_for_step("xen-boot")
+    [worker] = cli.worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    killed = time.monotonic()
+    cli.wait_for_step("host-boot", attempt=2)
+    assert time.monotonic() - killed < 60, "the hold of 8 s is over, and the job goes on"
+    running.send_signal(signal.SIGINT)  # how it goes on is for the other tests
+    running.communicate(timeout=180)
+    shown = json.loads(cli.run("job", "show", f"1.{PV}", "--json").stdout)
+    first = shown["history"][0]
+    assert first["status"] == "broken"
+    assert "silent" in first["reason"]
+    assert {"build-check", "xen-install", "host-boot"} <= {s["testid"] for s in first["steps"] if s["status"] == "pass"}
+    assert cli.machines_on() == []
