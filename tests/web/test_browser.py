@@ -40,8 +40,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that must end without a complaint on its console."""
+def page(browser: Browser, url: str) -> Iterator[Page]:
+    """A page that must end without a complaint on its console; it is closed before the server is."""
     complaints: list[str] = []
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
     opened.set_default_timeout(15_000)
