@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -17,6 +16,7 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 import testcases
 from lab.boot_targets import BuiltImages
+from lab.broker import CeleryDispatch
 from lab.context import Bell, Lab
 from lab.db import hosts as host_rows
 from lab.db.bell import PostgresBell, SocketBell
@@ -29,29 +29,6 @@ from lab.hosts.drivers import LabMachines
 from lab.images import ImageStore
 from lab.labfile import load_lab_file
 from lab.settings import PROJECT, Settings
-
-
-class CeleryDispatch:
-    """Sends Celery messages; the application is built at the first one, so that most commands never pay for it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._app: Any = None
-
-    def run_job(self, attempt: int, token: str) -> None:
-        """Wake a worker for an attempt."""
-        self._send("lab.run_job", attempt, token)
-
-    def clean_host(self, host: str) -> None:
-        """Wake a worker to clean a host."""
-        self._send("lab.clean_host", host)
-
-    def _send(self, task: str, *args: Any) -> None:
-        if self._app is None:
-            from lab.celery import make_celery
-
-            self._app = make_celery(self._settings)
-        self._app.send_task(task, args=args)
 
 
 def now() -> datetime:

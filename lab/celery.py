@@ -1,48 +1,8 @@
-"""The Celery application: a doorbell for workers. Which job a worker runs is decided by rows, not by messages."""
+"""The Celery application of this installation, for `celery -A lab.celery worker`."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from celery import Celery
-
-from lab.settings import Settings, read_settings
-
-QUEUE = "lab"
-
-
-def make_celery(settings: Settings) -> Any:
-    """The application for these settings: a folder as broker unless `LAB_BROKER_URL` names a real one."""
-    app = Celery("lab", include=["lab.tasks"])
-    options: dict[str, Any] = {}
-    url = settings.broker_url
-    if not url:
-        folder = settings.home / "broker"
-        for name in ("messages", "control"):
-            (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-        url = "filesystem://"
-        options = {
-            "data_folder_in": str(folder / "messages"),
-            "data_folder_out": str(folder / "messages"),
-            "control_folder": str(folder / "control"),
-            "polling_interval": 0.05,
-        }
-    app.conf.update(
-        broker_url=url,
-        broker_transport_options=options,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=10,
-        task_default_queue=QUEUE,
-        task_ignore_result=True,
-        task_acks_late=True,
-        worker_prefetch_multiplier=1,
-        worker_hijack_root_logger=False,
-        worker_send_task_events=False,
-        task_serializer="json",
-        accept_content=["json"],
-        enable_utc=True,
-    )
-    return app
-
+from lab.broker import make_celery
+from lab.settings import read_settings
 
 app = make_celery(read_settings())

@@ -73,12 +73,13 @@ def run(
     lab = open_working_lab(lab_file)
     for spec in specs:
         check_job(lab, spec)
-    build_images(make_image_store(lab.settings), _images_of(specs))
-    with lab.sessions.begin() as session:
-        number = construct_flight(
-            session, lab, specs, branch=branch, intended=Blessing(intended), submitter=getpass.getuser(), note=note
-        )
-    ended = _fly(lab, number)
+    with Engine(lab) as engine:  # the worker gets ready while the images are looked at
+        build_images(make_image_store(lab.settings), _images_of(specs))
+        with lab.sessions.begin() as session:
+            number = construct_flight(
+                session, lab, specs, branch=branch, intended=Blessing(intended), submitter=getpass.getuser(), note=note
+            )
+        ended = _fly(lab, number, engine)
     if as_json:
         print_json(flight_view(ended))
     else:
@@ -86,18 +87,17 @@ def run(
     sys.exit(exit_code(ended.status))
 
 
-def _fly(lab: Lab, number: int) -> Flight:
-    """Run the engine until the flight has ended and its hosts are clean."""
-    with Engine(lab) as engine:
-        try:
-            ended = watch_flight(lab, number, errors(), keep=engine.keep)
-        except KeyboardInterrupt:
-            errors().print(f"aborting flight {number}: keeping the evidence, powering its hosts off …")
-            with lab.sessions.begin() as session:
-                abort_flight(session, lab, number, reason=f"stopped by {getpass.getuser()}")
-            ended = watch_flight(lab, number, errors(), keep=engine.keep)
-        if not engine.wait_until_clean(CLEAN_UP_S):
-            errors().print("[yellow]some hosts are still being powered off; `lab host list` shows them[/]")
+def _fly(lab: Lab, number: int, engine: Engine) -> Flight:
+    """Keep the engine going until the flight has ended and its hosts are clean."""
+    try:
+        ended = watch_flight(lab, number, errors(), keep=engine.keep)
+    except KeyboardInterrupt:
+        errors().print(f"aborting flight {number}: keeping the evidence, powering its hosts off …")
+        with lab.sessions.begin() as session:
+            abort_flight(session, lab, number, reason=f"stopped by {getpass.getuser()}")
+        ended = watch_flight(lab, number, errors(), keep=engine.keep)
+    if not engine.wait_until_clean(CLEAN_UP_S):
+        errors().print("[yellow]some hosts are still being powered off; `lab host list` shows them[/]")
     return ended
 
 

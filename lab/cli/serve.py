@@ -25,11 +25,12 @@ from lab.errors import ConfigError
 def serve(address: str, port: int, lab_file: Path | None, *, no_engine: bool) -> None:
     """Show the lab in the browser, and run the flights that are submitted."""
     import uvicorn
-    from web.app import create_app
+
+    from web.app import Server, create_app
 
     listening = _listen(address, port)
     lab = open_working_lab(lab_file)
-    server = uvicorn.Server(uvicorn.Config(create_app(lab), log_level="warning", timeout_graceful_shutdown=3))
+    server = Server(uvicorn.Config(create_app(lab), log_level="warning", timeout_graceful_shutdown=3))
     output().print(f"Flightline is at http://{address}:{port}/  (Ctrl-C ends)")
     if no_engine:
         server.run(sockets=[listening])
@@ -71,7 +72,7 @@ def worker(lifeline: int | None, lab_file: Path | None) -> None:
     """Run jobs until told to stop (SIGTERM: after the running ones)."""
     if lab_file:
         os.environ["LAB_FILE"] = str(lab_file.absolute())
-    from lab.celery import QUEUE, make_celery
+    from lab.broker import QUEUE, make_celery
     from lab.settings import read_settings
 
     settings = read_settings()
