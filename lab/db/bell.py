@@ -40,6 +40,9 @@ class SocketBell:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a ring. Rings since the last wait count, so none between two waits is lost."""
+        if self._listening is None:
+            self._listen()
+            return True  # whatever happened before we listened is to be looked at now
         listening = self._listen()
         ready, _, _ = select.select([listening], [], [], max(0.0, timeout_s))
         if not ready:

@@ -311,7 +311,8 @@ class _Run:
             log.write(f"--- {label}\n{text}")
         if status is StepStatus.ABORTED and isinstance(error, Aborted):
             self.reason = self.reason or error.message
-        return replace(step, status=status, reason=_one_line(error), evidence=evidence)
+        kept = {label: _storable(text) for label, text in evidence.items()}
+        return replace(step, status=status, reason=_one_line(error), evidence=kept)
 
     def _machine_is_off(self) -> bool:
         try:
@@ -334,7 +335,7 @@ class _Run:
                 pieces[f"console of {host.name}"] = console_tail(host)
         if not isinstance(error, LabError):
             pieces["traceback"] = "".join(traceback.format_exception(error))
-        return {label: _storable(text) for label, text in pieces.items() if text}
+        return {label: text for label, text in pieces.items() if text}
 
 
 def _nothing() -> None:

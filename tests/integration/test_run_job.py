@@ -215,13 +215,13 @@ def test_a_panic_on_the_console_ends_the_wait_with_the_evidence(lab: Lab) -> Non
 
 def test_a_panic_blames_xen_even_when_it_takes_the_machine_down(lab: Lab) -> None:
     def waits(ctx: StepContext) -> None:
-        fake(lab).console.says(b"(XEN) Panic on CPU 0:\r\n")
-        fake(lab).power.on = False
+        fake(lab, ctx.host().name).console.says(b"(XEN) Panic on CPU 0:\r\n")
+        fake(lab, ctx.host().name).power.on = False
         ctx.wait(60)
 
     def is_cut_off(ctx: StepContext) -> None:
-        fake(lab).console.says(b"(XEN) FATAL TRAP: vec 14\r\n")
-        fake(lab).power.on = False
+        fake(lab, ctx.host().name).console.says(b"(XEN) FATAL TRAP: vec 14\r\n")
+        fake(lab, ctx.host().name).power.on = False
         raise HostDiedError("the shell does not answer any more")
 
     for function in (waits, is_cut_off):

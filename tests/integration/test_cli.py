@@ -1,0 +1,238 @@
+"""The command line on an empty lab: what it shows, and how it says no."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from lab.settings import read_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "home"
+    monkeypatch.setenv("LAB_HOME", str(home))
+    monkeypatch.setenv("LAB_MIN_FREE_MIB", "0")
+    return home
+
+
+@pytest.fixture
+def call(home: Path) -> Callable[..., Result]:
+    """Run a command in this process."""
+    from lab.cli import main, render
+
+    def run(*args: str) -> Result:
+        for console in (render.output, render.errors):
+            console.cache_clear()  # they keep the streams they first saw
+        result = CliRunner().invoke(main, args)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+def refused(result: Result, *words: str) -> None:
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert lines[0].startswith(("error: ", "Usage: ")), result.stderr
+    assert len(lines) <= 4
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+    assert result.stdout == ""
+
+
+def nothing_there(call: Callable[..., Result]) -> None:
+    assert json.loads(call("flight", "list", "--json").stdout) == []
+
+
+def test_an_empty_lab_says_so_and_how_to_begin(call: Callable[..., Result], home: Path) -> None:
+    listed = call("flight", "list")
+    assert listed.exit_code == 0
+    assert "There is no flight yet" in listed.stdout
+    assert (home / "lab.db").exists()
+    assert home.stat().st_mode & 0o077 == 0, "the home is the owner's only"
+    nothing_there(call)
+    refused(call("flight", "show"), "there is no flight yet")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("flight", "show", "nosuch"),
+        ("flight", "show", "nosuch", "--json"),
+        ("flight", "watch", "7"),
+        ("flight", "abort", "7"),
+        ("job", "show", "7.x"),
+        ("job", "log", "latest.x"),
+    ],
+)
+def test_what_is_not_there_is_told_in_a_line(call: Callable[..., Result], args: tuple[str, ...]) -> None:
+    refused(call(*args), "error: there is no flight", "what to do:")
+
+
+def test_a_job_is_named_by_flight_and_job(call: Callable[..., Result]) -> None:
+    refused(call("job", "show", "x"), "'x' does not name a job", "FLIGHT.JOB")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("nosuch",), ["unknown flight 'nosuch'", "smoke"]),
+        (("--jobs", "nosuch"), ["no job is called 'nosuch'"]),
+        (("--set", "colour=red"), ["unknown runvar 'colour'"]),
+        (("--set", "colour"), ["there is no '='"]),
+        (("--set", "nosuch:guest_memory=1"), ["the flight has no job 'nosuch'"]),
+        (("--set", "all_hostflags=hvm and ipmi"), ["lacks ipmi"]),
+        (("--set", "all_hostflags=exit()"), ["host requirement"]),
+        (("--set", "dom0_image=nosuch"), ["nosuch"]),
+        (("--set", "guest_memory=1\n2"), ["guest_memory"]),
+        (("--intended", "real-fun"), ["real-fun"]),
+    ],
+)
+def test_a_flight_that_cannot_be_is_refused_before_anything_is_built(
+    call: Callable[..., Result], home: Path, args: tuple[str, ...], words: list[str]
+) -> None:
+    refused(call("flight", "run", *args), *words)
+    nothing_there(call)
+    assert not any((home / "images").glob("*/*")), "nothing was built"
+
+
+def test_a_broken_lab_file_is_told_by_name_and_line(
+    call: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lab.toml").write_text("[lab]\nname = \n")
+    refused(call("flight", "run", "--lab", str(tmp_path / "lab.toml")), "lab.toml", "line 2")
+    monkeypatch.setenv("LAB_FILE", str(tmp_path / "none.toml"))
+    refused(call("host", "list"), "none.toml", "no such file")
+
+
+def test_a_wrong_setting_is_told_by_its_variable(
+    call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_RETRIES", "many")
+    refused(call("flight", "list"), "LAB_RETRIES")
+
+
+def test_too_little_disk_starts_nothing(call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_MIN_FREE_MIB", str(1 << 40))
+    result = call("flight", "run")
+    assert result.exit_code == 3
+    assert "MiB are free" in result.stderr
+
+
+def test_a_home_that_cannot_be_made_is_told(
+    call: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LAB_HOME", str(tmp_path / "file" / "home"))
+    refused(call("flight", "list"), "cannot be made", "LAB_HOME")
+
+
+@pytest.fixture
+def a_flight(call: Callable[..., Result]) -> int:
+    """A flight of two jobs in the lab of the command line, the first with an output in markup's clothes."""
+    from lab.bootstrap import bootstrap
+    from lab.db import flights
+    from lab.flights.matrix import flight_specs
+    from lab.flights.status import Blessing
+    from lab.services.construct import construct_flight
+
+    call("host", "list")
+    lab = bootstrap(read_settings())
+    with lab.sessions.begin() as session:
+        number = construct_flight(
+            session,
+            lab,
+            flight_specs("smoke")[:2],
+            branch="b",
+            intended=Blessing.PLAY,
+            submitter="me",
+            note="[red]why[/]",
+        )
+        flights.save_runvar(session, number, flight_specs("smoke")[0].name, "odd", "[bold]é[/nosuch]")
+    lab.sessions.kw["bind"].dispose()
+    return number
+
+
+FLIGHT_KEYS = {
+    "flight", "branch", "status", "blessing", "intended", "submitter", "note", "started", "finished", "counts",
+}  # fmt: skip
+JOB_KEYS = {"name", "recipe", "status", "reason", "hosts", "attempts", "runvars", "steps"}
+
+
+def test_json_has_the_promised_words(call: Callable[..., Result], a_flight: int) -> None:
+    (summary,) = json.loads(call("flight", "list", "--json").stdout)
+    assert set(summary) == FLIGHT_KEYS
+    shown = json.loads(call("flight", "show", "latest", "--json").stdout)
+    assert set(shown) == FLIGHT_KEYS | {"jobs"}
+    assert (shown["flight"], shown["status"], shown["counts"], shown["note"]) == (
+        a_flight,
+        "queued",
+        {"queued": 2},
+        "[red]why[/]",
+    )
+    assert set(shown["jobs"][0]) == JOB_KEYS
+    name = shown["jobs"][0]["name"]
+    job = json.loads(call("job", "show", f"latest.{name}", "--json").stdout)
+    assert set(job) == JOB_KEYS | {"flight", "queued", "outputs", "history"}
+    assert (job["outputs"], job["runvars"]["odd"], job["history"]) == (["odd"], "[bold]é[/nosuch]", [])
+    hosts = json.loads(call("host", "list", "--json").stdout)
+    assert [host["name"] for host in hosts] == ["emu0", "emu1"]
+    assert hosts[0] == json.loads(call("host", "show", "emu0", "--json").stdout)
+
+
+def test_people_see_text_of_others_as_it_is(call: Callable[..., Result], a_flight: int) -> None:
+    shown = call("flight", "show", str(a_flight))
+    assert shown.exit_code == 0
+    assert "queued" in shown.stdout
+    job = call("job", "show", "latest.test-amd64-amd64-xl-pv")
+    assert "[bold]é[/nosuch]" in job.stdout
+    refused(call("job", "log", "latest.test-amd64-amd64-xl-pv"), "no attempt")
+    refused(call("job", "show", "latest.[red]"), "[red]")
+    refused(call("host", "show", "nosuch"), "emu0, emu1")
+    aborted = call("flight", "abort", str(a_flight))
+    assert aborted.exit_code == 0, aborted.output
+    assert json.loads(call("flight", "show", "--json").stdout)["status"] == "aborted"
+
+
+def test_help_of_every_command_works(call: Callable[..., Result]) -> None:
+    for args in ((), ("flight",), ("flight", "run"), ("job",), ("host",), ("image",), ("db",), ("serve",), ("worker",)):
+        assert "Usage: " in call(*args, "--help").stdout
+    assert call("--version").exit_code == 0
+
+
+def test_a_home_that_several_commands_find_empty_at_once_is_made_once(home: Path) -> None:
+    commands = [
+        subprocess.Popen(
+            [sys.executable, "-m", "lab.cli", "flight", "list", "--json"],
+            cwd=ROOT,
+            env={**os.environ, "LAB_HOME": str(home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for command in commands:
+        out, err = command.communicate(timeout=60)
+        assert (command.returncode, out, err) == (0, "[]\n", "")
+
+
+def test_a_database_without_the_schema_is_upgraded_only_when_asked(
+    call: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_DATABASE_URL", f"sqlite:///{tmp_path}/own.db")
+    refused(call("flight", "list"), "lab db upgrade")
+    assert call("db", "upgrade").exit_code == 0
+    nothing_there(call)
