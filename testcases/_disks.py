@@ -28,7 +28,7 @@ def disk_path(runvars: Runvars) -> str:
 
 def disk_size_mib(runvars: Runvars) -> int:
     """The size of the guest's disk; half of it is written and verified."""
-    return runvars.integer("disk_size", 32, low=4, high=1 << 20)
+    return runvars.integer("disk_size", 16, low=4, high=1 << 20)
 
 
 def image_problem(info: str, *, format_name: str, size_mib: int) -> str | None:

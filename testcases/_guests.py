@@ -117,10 +117,10 @@ class Guest:
             raise self.failure(f"only {GUEST!r} should be there, but there is {_names(listed)}")
         return state
 
-    def require_none(self, after: str) -> None:
-        """`StepFailure` when the host still has any guest (whatever it is called by now) `after` what was done."""
+    def require_none(self, when: str) -> None:
+        """`StepFailure` when the host has any guest (whatever it is called by now); `when` begins the message."""
         if left := self.host.toolstack.guests():
-            raise self.failure(f"after {after} no guest should be there, but there is {_names(left)}")
+            raise self.failure(f"{when} no guest should be there, but there is {_names(left)}")
 
     def ask(self, verb: str, argument: str = "", *, timeout_s: float = 30.0) -> AgentReply:
         """The reply of the guest's agent; `StepFailure` when it is not *ok*."""

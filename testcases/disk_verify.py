@@ -14,7 +14,7 @@ from testcases.disk_io import parse_sha256
 def disk_verify(ctx: StepContext) -> None:
     """Seen from dom0, after the guest has gone: the image is sound, and holds what the guest wrote."""
     host = ctx.host()
-    Guest(ctx, host).require_none("guest-stop")
+    Guest(ctx, host).require_none("before it is verified,")
     path, wanted = ctx.runvars.require("disk_path"), disk_format(ctx.runvars)
     written = ctx.runvars.require("disk_sha256")
     size = ctx.runvars.integer("disk_written_mib", 0, low=1, high=1 << 20)

@@ -12,5 +12,5 @@ def guest_destroy(ctx: StepContext) -> None:
     host, guest = ctx.host(), Guest(ctx, ctx.host())
     state = guest.require_listed()
     host.toolstack.destroy(GUEST)
-    guest.require_none("destroy")
+    guest.require_none("after destroy")
     ctx.log(f"{host.name}: domain {state.domid} is gone")

@@ -24,7 +24,7 @@ def guest_migrate(ctx: StepContext) -> None:
     """
     source, target = (Guest(ctx, ctx.host(_role(ctx, end))) for end in ("source", "target"))
     source.require_listed()
-    target.require_none("nothing yet")
+    target.require_none("at first")
     before = source.life()
     (source_ahead, doubt), (target_ahead, more_doubt) = (set_clock(ctx, end.host) for end in (source, target))
     source.ask("reset")
@@ -35,7 +35,7 @@ def guest_migrate(ctx: StepContext) -> None:
 
     gap = largest_gap(target)
     state = target.require_listed()
-    source.require_none("the migration")
+    source.require_none("after the migration")
     after = check_survived(before, [source, target], f"migration from {source.host.name} to {target.host.name}")
 
     downtime = downtime_ms(gap, source_ahead_s=source_ahead, target_ahead_s=target_ahead)

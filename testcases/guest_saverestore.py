@@ -21,7 +21,7 @@ def guest_saverestore(ctx: StepContext) -> None:
     host.toolstack.save(GUEST, SAVED)
     saved = watch.seconds
     try:
-        guest.require_none("save")
+        guest.require_none("after save")
         watch = Stopwatch()
         host.toolstack.restore(SAVED)
         restored = watch.seconds

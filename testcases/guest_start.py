@@ -18,7 +18,7 @@ def guest_start(ctx: StepContext) -> None:
     host, guest = ctx.host(), Guest(ctx, ctx.host())
     files = ctx.guest_files(ctx.runvars.require("guest_image"))
     config = guest_config(ctx.runvars, files, job=ctx.job, host_address=host.address)
-    guest.require_none("nothing yet")
+    guest.require_none("at first")
     watch = Stopwatch()
     host.toolstack.create(config)
     created = watch.seconds

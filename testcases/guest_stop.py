@@ -15,7 +15,7 @@ def guest_stop(ctx: StepContext) -> None:
     watch = Stopwatch()
     host.toolstack.shutdown(GUEST)
     took = watch.seconds
-    guest.require_none("shutdown")
+    guest.require_none("after shutdown")
     said = "Power down" in guest.console.text()[-2000:]
     ctx.runvars.set("guest_stop_s", took)
     ctx.log(f"{host.name}: gone after {took} s; its kernel {'said' if said else 'did not visibly say'} 'Power down'")

@@ -128,9 +128,7 @@ def test_the_bell_survives_the_loss_of_its_connection(postgres_database: str) ->
     bell = PostgresBell(engine)
     quiet(bell)
     with engine.begin() as connection:
-        connection.execute(
-            text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
-        )
+        connection.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"))
     deadline = time.monotonic() + 10
     bell.wait(0.1)
     quiet(bell)

@@ -120,9 +120,9 @@ def test_an_urgent_flight_goes_first(lab: Lab) -> None:
 
 def test_nothing_is_dispatched_when_the_transaction_is_rolled_back(lab: Lab) -> None:
     submit(lab, spec("a"))
-    with pytest.raises(ZeroDivisionError), lab.sessions.begin() as session:
-        schedule(session, lab)
-        raise ZeroDivisionError
+    with lab.sessions() as session:
+        assert schedule(session, lab) == 1
+        session.rollback()
     assert messages(lab).jobs == []
     assert host_of(lab, "h1").state is HostState.FREE
 
@@ -237,9 +237,7 @@ def test_aborting_a_running_job_ends_its_step_keeps_its_logs_and_cleans_its_host
     def keeps(ctx: StepContext) -> None:
         seen.append("logs")
 
-    recipe = a_recipe(
-        boot, run(a_step(waits), "wait"), run(BOOT, "never"), run(a_step(keeps), "keep", always=True)
-    )
+    recipe = a_recipe(boot, run(a_step(waits), "wait"), run(BOOT, "never"), run(a_step(keeps), "keep", always=True))
     number = submit(lab, spec("a", recipe))
     ((attempt, token),) = start(lab)
     worker = threading.Thread(target=run_job, args=(lab, attempt, token))

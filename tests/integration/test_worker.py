@@ -111,6 +111,7 @@ def test_a_worker_hears_acts_and_ends_with_its_lifeline(settings: Settings) -> N
     engine.dispose()
 
 
+@pytest.mark.parametrize("settings", ["filesystem"], indirect=True)
 def test_a_worker_told_to_stop_stops(settings: Settings) -> None:
     with a_worker(settings) as (process, lifeline):
         until(lambda: "ready" in (settings.home / "worker.log").read_text(), process)

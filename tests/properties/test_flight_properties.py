@@ -60,11 +60,10 @@ def test_a_submitters_runvar_is_known_and_printable_or_refused(name: str, value:
 def test_a_number_is_within_its_limits_or_refused(text: str, low: int, high: int) -> None:
     try:
         number = Runvars({"n": text}).integer("n", 0, low=low, high=high)
-    except ConfigError as error:
-        assert "n=" in str(error)
-    else:
-        assert low <= number <= high
-        assert int(text) == number
+    except ConfigError:
+        return
+    assert low <= number <= high
+    assert int(text) == number
 
 
 @given(st.text(max_size=70), st.text())

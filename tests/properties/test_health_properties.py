@@ -34,7 +34,9 @@ def feed(data: bytes, cuts: list[int]) -> list[Symptom]:
     st.binary(max_size=300),
     st.data(),
 )
-def test_a_panic_is_found_however_the_stream_is_cut(line: bytes, before: bytes, after: bytes, data: st.DataObject) -> None:
+def test_a_panic_is_found_however_the_stream_is_cut(
+    line: bytes, before: bytes, after: bytes, data: st.DataObject
+) -> None:
     stream = before + b"\r\n" + line + b"\r\n" + after
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=8))
     found = feed(stream, cuts)

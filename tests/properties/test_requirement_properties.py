@@ -34,10 +34,9 @@ def test_and_or_not_mean_what_they_say(left: str, right: str, host: Host) -> Non
 def test_any_text_is_either_a_requirement_or_a_config_error(text: str) -> None:
     try:
         requirement = Requirement(text)
-    except ConfigError as error:
-        assert error.exit_code == 2
-    else:
-        assert requirement.matches(Host(name="h", arch="x86_64")) in (True, False)
+    except ConfigError:
+        return
+    assert requirement.matches(Host(name="h", arch="x86_64")) in (True, False)
 
 
 _ALLOWED = (
@@ -46,8 +45,13 @@ _ALLOWED = (
 )  # fmt: skip
 
 
-@given(st.lists(st.sampled_from('a b ( ) [ ] { } . , : = == < "s" 1 and or not in is if else lambda for ** * - ~ @ await \
-f"{a}" # \\ ;'.split()), max_size=8).map(" ".join))
+_TOKENS = (
+    "a", "b", "(", ")", "[", "]", "{", "}", ".", ",", ":", "=", "==", "<", '"s"', "1", "and", "or", "not", "in", "is",
+    "if", "else", "lambda", "for", "**", "*", "-", "~", "@", "await", 'f"{a}"', "#", "\\", ";",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_TOKENS), max_size=8).map(" ".join))
 def test_what_is_accepted_holds_only_what_the_language_has(text: str) -> None:
     try:
         Requirement(text)
@@ -143,7 +147,9 @@ HOST = Host(name="h1", arch="x86_64", flags=frozenset({"hvm"}))
 @given(
     st.one_of(
         requirement_texts,
-        st.lists(st.sampled_from(["(", ")", "#", "hvm", "or", "and", "not", "True", '"', "'", "\\", "=="])).map(" ".join),
+        st.lists(st.sampled_from(["(", ")", "#", "hvm", "or", "and", "not", "True", '"', "'", "\\", "=="])).map(
+            " ".join
+        ),
     ),
     st.sampled_from(["all_hostflags", "host_hostflags"]),
 )

@@ -26,9 +26,7 @@ def test_each_error_has_its_exit_code(name: str, code: int) -> None:
 
 
 def test_the_list_of_errors_is_whole() -> None:
-    found = {
-        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, LabError)
-    }
+    found = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, LabError)}
     assert found == set(CODES)
 
 

@@ -713,7 +713,7 @@ def test_a_step_on_a_guest_that_is_not_there_fails(ctx: FakeContext, step: Calla
 
 # --- disks
 
-INFO = json.dumps({"format": "qcow2", "virtual-size": 32 << 20})
+INFO = json.dumps({"format": "qcow2", "virtual-size": 16 << 20})
 
 
 @pytest.fixture
@@ -721,7 +721,7 @@ def disk(ctx: FakeContext, host: FakeHost) -> FakeContext:
     ctx.runvars.set("disk_format", "qcow2")
     host.shell.answers = {
         "qemu-img info": INFO,
-        "qemu-img map": '[{"start": 0, "length": 33554432, "offset": 327680}]',
+        "qemu-img map": '[{"start": 0, "length": 16777216, "offset": 327680}]',
         "qemu-img convert": "a" * 64 + "  -\n",
     }
     return ctx
@@ -734,10 +734,10 @@ def test_a_disk_is_created_written_read_verified_and_removed(
     assert disk.runvars.get("disk_path") == "/lab/scratch/guest.qcow2"
     disk.args = {"mode": "write"}
     disk_io(disk)
-    assert disk.runvars.get("disk_written_mib") == "16"
+    assert disk.runvars.get("disk_written_mib") == "8"
     disk.args = {"mode": "read"}
     disk_io(disk)
-    with pytest.raises(StepFailure, match="after guest-stop no guest"):
+    with pytest.raises(StepFailure, match="before it is verified, no guest"):
         disk_verify(disk)
     host.toolstack.running.clear()
     disk_verify(disk)
@@ -771,7 +771,7 @@ def test_what_comes_back_different_fails(disk: FakeContext, running: FakeGuest) 
 def test_an_image_that_is_damaged_from_outside_fails(
     disk: FakeContext, host: FakeHost, answer: dict[str, str | tuple[int, str]], message: str
 ) -> None:
-    for name, value in (("disk_path", "/x"), ("disk_sha256", "a" * 64), ("disk_written_mib", "16")):
+    for name, value in (("disk_path", "/x"), ("disk_sha256", "a" * 64), ("disk_written_mib", "8")):
         disk.runvars.set(name, value)
     host.shell.answers |= answer
     with pytest.raises(StepFailure, match=message):

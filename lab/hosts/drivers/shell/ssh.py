@@ -371,7 +371,7 @@ class SshShell:
                 f"{self._host}: its shell does not answer any more (during `{_short(command)}`)", evidence=evidence
             )
         raise StepFailure(
-            f"{self._host}: `{_short(command)}` did not end within {timeout_s:.0f} s", evidence=evidence
+            f"{self._host}: `{_short(command)}` did not end within {timeout_s:g} s", evidence=evidence
         )
 
     def _answers(self) -> bool:
