@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,10 +17,10 @@ from lab.db import flights, hosts
 from lab.db.session import make_engine, make_read_sessions, make_sessions
 from lab.errors import ConfigError, InfraError, LabError, NotFoundError
 from lab.flights.model import Flight, Job, JobSpec
-from lab.flights.recipe import BROKEN, Line, Recipe, Role, register, run
+from lab.flights.recipe import _RECIPES, BROKEN, Line, Recipe, Role, register, run
 from lab.flights.runvars import Runvars
 from lab.flights.status import Blessing
-from lab.flights.steps import GuestFiles, StepContext, step
+from lab.flights.steps import _STEPS, GuestFiles, StepContext, step
 from lab.hosts.model import Host
 from lab.hosts.protocols import BootTarget, Guard, Trace, no_guard, no_trace
 from lab.services.construct import construct_flight
@@ -28,6 +29,7 @@ from lab.services.schedule import schedule
 from lab.settings import Settings
 
 _NUMBERS = itertools.count(1)
+_OURS = "try-"
 
 
 class FakePower:
@@ -227,14 +229,14 @@ def later(lab: Lab, seconds: float) -> Lab:
 
 def a_step(function: Callable[[StepContext], None], *, timeout_s: float = 30.0) -> str:
     """Declare a function as a step under a name of its own."""
-    name = f"try-{function.__name__.strip('<>_')}-{next(_NUMBERS)}"
+    name = f"{_OURS}{function.__name__.strip('<>_')}-{next(_NUMBERS)}"
     step(name, timeout_s=timeout_s)(function)
     return name
 
 
 def a_recipe(*lines: Line, roles: Sequence[Role] = (Role(name="host"),)) -> str:
     """Register a recipe under a name of its own."""
-    name = f"try-{next(_NUMBERS)}"
+    name = f"{_OURS}{next(_NUMBERS)}"
     register(Recipe(name=name, roles=tuple(roles), lines=lines))
     return name
 
@@ -265,6 +267,25 @@ PAIR = a_recipe(
     run(PASS, "work", role="a"),
     roles=(Role(name="a", equivalent="pair"), Role(name="b", equivalent="pair")),
 )
+
+
+def _take_away(table: dict[str, Any]) -> dict[str, Any]:
+    return {name: table.pop(name) for name in list(table) if name.startswith(_OURS)}
+
+
+_LASTING_STEPS, _LASTING_RECIPES = _take_away(_STEPS), _take_away(_RECIPES)
+
+
+@contextmanager
+def trial_catalogue() -> Iterator[None]:
+    """While this is open the lab knows the steps and recipes of tests; tests of the real ones never meet them."""
+    _STEPS.update(_LASTING_STEPS)
+    _RECIPES.update(_LASTING_RECIPES)
+    try:
+        yield
+    finally:
+        _take_away(_STEPS)
+        _take_away(_RECIPES)
 
 
 # --- what the tests of services do again and again

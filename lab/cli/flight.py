@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,6 +74,7 @@ def run(
     lab = open_working_lab(lab_file)
     for spec in specs:
         check_job(lab, spec)
+    signal.signal(signal.SIGTERM, _interrupt)
     with Engine(lab) as engine:  # the worker gets ready while the images are looked at
         build_images(make_image_store(lab.settings), _images_of(specs))
         with lab.sessions.begin() as session:
@@ -85,6 +87,11 @@ def run(
     else:
         _print_verdict(ended)
     sys.exit(exit_code(ended.status))
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    """Being told to end is the same as Ctrl-C: the flight is aborted, and its hosts are powered off."""
+    raise KeyboardInterrupt
 
 
 def _fly(lab: Lab, number: int, engine: Engine) -> Flight:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from databases import upgrade
-from factories import a_host, make_lab
+from factories import a_host, make_lab, trial_catalogue
 from sqlalchemy import Engine, text
 
 from lab.context import Lab
@@ -45,6 +45,12 @@ def free_port() -> int:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(autouse=True)
+def _catalogue() -> Iterator[None]:
+    with trial_catalogue():
+        yield
 
 
 @pytest.fixture(scope="session")

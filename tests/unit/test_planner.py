@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from factories import a_host
+from factories import PAIR, a_host, trial_catalogue
 
 from lab.errors import ConfigError
 from lab.flights.model import Attempt, Job, Runvar
@@ -15,6 +16,12 @@ from lab.flights.runvars import Runvars
 from lab.flights.status import JobStatus
 from lab.hosts.model import Health, Host, HostState, Requirement
 from lab.hosts.planner import Plan, Request, RoleRequest, check_possible, explain_impossible, plan
+
+
+@pytest.fixture(autouse=True)
+def _catalogue() -> Iterator[None]:
+    with trial_catalogue():
+        yield
 
 
 def request(id_: str, order: int = 0, *roles: RoleRequest, **more: object) -> Request:
@@ -112,8 +119,6 @@ def test_out_of_use_and_too_few_are_told_apart() -> None:
 
 
 def test_a_job_asks_for_what_its_recipe_and_its_runvars_say() -> None:
-    from factories import PAIR
-
     values = {"all_hostflags": "hvm", "b_hostflags": 'name == "h2"', "b_dom0_image": "other"}
     attempt = Attempt(id=1, number=1, status=JobStatus.BROKEN, hosts={"a": "h7"}, started=None)  # type: ignore[arg-type]
     job = Job(

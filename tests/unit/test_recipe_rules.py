@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
-from factories import PASS, PASSES, a_step
+from factories import PASS, PASSES, a_step, trial_catalogue
 
 from lab.errors import LabBug, NotFoundError
 from lab.flights.model import check_name
 from lab.flights.recipe import Recipe, Role, all_recipes, find_recipe, on_each, register, run
 from lab.flights.recipe import test_frame as frame
 from lab.flights.steps import StepContext, all_steps, find_step, step
+
+
+@pytest.fixture(autouse=True)
+def _catalogue() -> Iterator[None]:
+    with trial_catalogue():
+        yield
 
 
 def test_a_doubled_testid_is_refused() -> None:

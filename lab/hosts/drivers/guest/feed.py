@@ -127,7 +127,13 @@ class GuestFeed:
             self._stream = stream
             self._logs.clear()
         threading.Thread(target=self._follow, args=(stream,), name=f"consoles-{self._host}", daemon=True).start()
-        self.wait(0.5)  # the logs there are come at once
+        self.wait(0.5)  # the logs there are come at once, and so does a shell's word that there is no such program
+        with self._news:
+            if self._stream is None and not self._logs:
+                raise InfraError(
+                    f"{self._host}: guest-consoles does not run there",
+                    hint="build the host's image anew, from a manifest that has it among its sources",
+                )
         return stream
 
     def _follow(self, stream: Stream) -> None:
