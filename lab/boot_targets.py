@@ -29,9 +29,8 @@ class BuiltImages:
         """What a host in `role` boots (see `lab.context.Images`)."""
         dom0 = self._built(runvars.for_role(role, "dom0_image"), kind="dom0")
         guest = runvars.for_role(role, "guest_image")
-        memory = runvars.integer(
-            "dom0_mem", runvars.integer(f"{role}_dom0_mem", DOM0_MEMORY_MIB, low=256, high=65_536), low=256, high=65_536
-        )
+        common = runvars.integer("dom0_mem", DOM0_MEMORY_MIB, low=256, high=65_536)
+        memory = runvars.integer(f"{role}_dom0_mem", common, low=256, high=65_536)
         appended = tuple(runvars.for_role(role, "xen_boot_append").split())
         for argument in appended:
             if not BOOT_ARGUMENT.fullmatch(argument):

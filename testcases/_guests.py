@@ -29,7 +29,7 @@ DISK_FORMATS: Final = ("raw", "qcow2", "vhd")
 
 
 QUICK_BOOT: Final = (
-    "console=hvc0", "quiet", "cryptomgr.notests", "init_on_alloc=0", "mitigations=off", "lsm=", "audit=0",
+    "console=hvc0", "quiet", "cryptomgr.notests", "init_on_alloc=0", "mitigations=off", "lsm=", "audit=0", "rodata=off",
     "ipv6.disable=1",
 )  # fmt: skip
 """The guest is our probe, not what is tested: an emulated host shares one CPU between it and dom0. Without *quiet*
