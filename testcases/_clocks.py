@@ -10,10 +10,11 @@ from lab.hosts.protocols import HostAccess
 GOOD_ENOUGH_S: Final = 0.1
 
 # dom0's `date` sets whole seconds only: wait for the moment at which the right time is one.
+# $1: by how many microseconds the clock is ahead.
 _SET_BACK: Final = """
-now=$(($(date +%s%N) / 1000000)); right=$((now - $1)); left=$((1000 - right % 1000))
-sleep "$(printf '%d.%03d' $((left / 1000)) $((left % 1000)))"
-date -s "@$(((right + left) / 1000))" >/dev/null
+now=${EPOCHREALTIME/[.,]/}; right=$((now - $1)); left=$((1000000 - right % 1000000))
+printf -v pause 0.%06d $((left % 1000000))
+sleep "$pause" && date -s "@$(((right + left) / 1000000))" >/dev/null
 """
 
 
@@ -24,7 +25,7 @@ def set_clock(ctx: StepContext, host: HostAccess) -> tuple[float, float]:
     """
     offset, uncertainty = host.shell.clock_offset()
     if abs(offset) > GOOD_ENOUGH_S:
-        host.shell.script(_SET_BACK, str(round(offset * 1000)))
+        host.shell.run("bash", "-c", _SET_BACK, "bash", str(round(offset * 1_000_000)))
         ctx.log(f"{host.name}: its clock was {offset:+.3f} s off and was set")
         offset, uncertainty = host.shell.clock_offset()
     ctx.log(f"{host.name}: its clock is {offset:+.3f} s off, give or take {uncertainty:.3f} s")

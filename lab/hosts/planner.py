@@ -6,6 +6,7 @@ must wait keeps the free hosts it could use, so that jobs behind it cannot push 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -91,21 +92,33 @@ def plan(hosts: Iterable[Host], requests: Iterable[Request], policy: Policy = DE
     free = {host.name: host for host in usable if host.state is HostState.FREE}
     start: list[Assignment] = []
     waiting: list[Waiting] = []
-    queue = sorted(requests, key=lambda request: (request.priority, request.order, request.id))
-    # Hosts that stand ready for a job of their own flight go to it first: an older job would have to set them up
-    # anew. This delays nobody for long, as a flight has only so many jobs.
-    reusing = {request.id for request in queue if _take(request, free, start, policy, only_reused=True)}
-    for ahead, request in enumerate(queue):
-        if request.id in reusing or _take(request, free, start, policy):
-            continue
-        if _cheapest(request, usable, policy) is None:
-            waiting.append(Waiting(request=request.id, reason=explain_impossible(request, everyone), possible=False))
-            continue
-        # What it could use stays free for it: nobody behind may take it, else a gang might wait for ever.
-        for name in [name for name, host in free.items() if _wanted(request, host)]:
-            del free[name]
-        waiting.append(Waiting(request=request.id, reason=_waiting_reason(request, usable, ahead)))
+    ahead = 0
+    for group in _by_flight(requests):
+        # Hosts that stand ready for a job of this flight go to it first: a sister job ahead of it would have to set
+        # them up anew. Jobs of other flights are never overtaken.
+        reusing = {request.id for request in group if _take(request, free, start, policy, only_reused=True)}
+        for request in group:
+            if request.id not in reusing and not _take(request, free, start, policy):
+                waits = _wait(request, everyone, usable, ahead, policy)
+                waiting.append(waits)
+                # What it could use stays free for it: nobody behind may take it, else a gang might wait for ever.
+                for name in [name for name, host in free.items() if waits.possible and _wanted(request, host)]:
+                    del free[name]
+            ahead += 1
     return Plan(start=tuple(start), waiting=tuple(waiting))
+
+
+def _by_flight(requests: Iterable[Request]) -> list[list[Request]]:
+    """The queue in order, neighbours of one priority and flight put together."""
+    queue = sorted(requests, key=lambda request: (request.priority, request.order, request.id))
+    grouped = itertools.groupby(queue, key=lambda request: (request.priority, request.flight or request.id))
+    return [list(group) for _key, group in grouped]
+
+
+def _wait(request: Request, everyone: Sequence[Host], usable: Sequence[Host], ahead: int, policy: Policy) -> Waiting:
+    if _cheapest(request, usable, policy) is None:
+        return Waiting(request=request.id, reason=explain_impossible(request, everyone), possible=False)
+    return Waiting(request=request.id, reason=_waiting_reason(request, usable, ahead))
 
 
 def _take(

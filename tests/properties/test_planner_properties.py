@@ -124,14 +124,18 @@ def test_an_avoided_host_is_taken_only_when_the_others_do_not_do(lab: list[Host]
 
 
 @given(labs(low=1), queues(), requests(id_="9.job", order=9))
-def test_a_job_whose_only_host_stands_ready_starts_whoever_waits(
+def test_a_job_whose_host_stands_ready_overtakes_its_sisters_and_nobody_else(
     lab: list[Host], queue: list[Request], late: Request
 ) -> None:
     role = RoleRequest(role="host", requirement=Requirement("mine"), setup_key="mine")
-    late = replace(late, roles=(role,), flight=9, priority=9, avoid=frozenset())
+    late = replace(late, roles=(role,), flight=9, priority=0, avoid=frozenset())
     ready = Host(name="h9", arch="x86_64", flags=frozenset({"mine"}), setup_key="mine", setup_flight=9)
-    decided = plan([*lab, ready], [*queue, late])
-    assert started(decided)[late.id] == {"host": "h9"}
+    sisters = [replace(request, flight=9, priority=0) for request in queue]
+    assert started(plan([*lab, ready], [*sisters, late]))[late.id] == {"host": "h9"}
+    older = Request(
+        id="0.older", order=-1, flight=1, roles=(RoleRequest(role="host", requirement=Requirement("mine")),)
+    )
+    assert started(plan([*lab, ready], [older, *sisters, late]))[older.id] == {"host": "h9"}
 
 
 @given(labs(), queues())

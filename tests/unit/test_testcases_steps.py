@@ -86,6 +86,8 @@ class FakeShell:
     dead: bool = False
 
     def run(self, *argv: str, timeout_s: float = 60.0, check: bool = True, stdin: bytes = b"") -> CommandResult:
+        if "date -s" in " ".join(argv):
+            self.offset = 0.02
         return self._answer(" ".join(argv), check)
 
     def script(self, text: str, *args: str, timeout_s: float = 60.0, check: bool = True) -> CommandResult:
@@ -95,8 +97,6 @@ class FakeShell:
             pieces = [(self._answer(part, False), marker) for part, marker in marked]
             said = "".join(f"{one.stdout}\n{marker} {one.exit_status}\n" for one, marker in pieces)
             return self._result(command, 0, said)
-        if "date -s" in text:
-            self.offset = 0.02
         return self._answer(command, check)
 
     def _answer(self, command: str, check: bool) -> CommandResult:

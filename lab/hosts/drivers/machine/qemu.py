@@ -35,9 +35,7 @@ _PORT_TAKEN = "Could not set up host forwarding rule"
 # Each left out for a reason: SMAP/SMEP: QEMU reads the stack of an IRET with the wrong rights and kills a PV dom0.
 # RDTSCP, UMIP: its SVM reports the wrong exit and Xen stops the guest. The vector extensions: slow, and xl's heap was
 # seen corrupted with them.
-_EMULATED_CPU = (
-    "max,-rdtscp,-umip,-smap,-smep,-la57,-pku,-avx,-avx2,-f16c,-fma,-vaes,-vpclmulqdq,-xsave,-mpx"
-)
+_EMULATED_CPU = "max,-rdtscp,-umip,-smap,-smep,-la57,-pku,-avx,-avx2,-f16c,-fma,-vaes,-vpclmulqdq,-xsave,-mpx"
 
 # These save time under emulation and change nothing of what is tested.
 _XEN_ARGS = ("console=com1", "com1=115200,8n1", "loglvl=all", "guest_loglvl=all", "bootscrub=0")

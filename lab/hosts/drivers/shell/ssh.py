@@ -370,9 +370,7 @@ class SshShell:
             raise HostDiedError(
                 f"{self._host}: its shell does not answer any more (during `{_short(command)}`)", evidence=evidence
             )
-        raise StepFailure(
-            f"{self._host}: `{_short(command)}` did not end within {timeout_s:g} s", evidence=evidence
-        )
+        raise StepFailure(f"{self._host}: `{_short(command)}` did not end within {timeout_s:g} s", evidence=evidence)
 
     def _answers(self) -> bool:
         """Whether the host still opens a channel."""
