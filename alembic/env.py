@@ -6,7 +6,7 @@ from lab.db import tables  # noqa: F401 - declares the tables
 from lab.db.base import Base, UtcDateTime
 
 
-def render_item(kind, item, autogen_context):
+def render_item(kind, item, _autogen_context):
     """A migration must still run when the program's own column types have changed: name the library's."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
