@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from web.text import clean
+from lab.flights.plain_text import clean
 
 ICONS: Final[Mapping[str, str]] = {
     "pass": "✓",

@@ -18,8 +18,8 @@ from starlette.types import Receive, Scope, Send
 
 from lab.context import Lab
 from lab.db.flights import events_after, last_event
+from lab.flights.plain_text import clean_piece
 from web.files import read_tail
-from web.text import clean_piece
 
 POLL_S: Final = 0.3
 HEARTBEAT_S: Final = 10.0

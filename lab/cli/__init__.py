@@ -10,6 +10,7 @@ import click
 from lab.cli import db, flight, host, image, job, serve
 from lab.cli.render import errors
 from lab.errors import LabError
+from lab.flights.plain_text import clean
 
 
 class LabGroup(click.Group):
@@ -29,7 +30,7 @@ class LabGroup(click.Group):
 
 
 def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+    return clean(text).replace("[", "\\[")
 
 
 @click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -11,6 +11,7 @@ from lab.context import Lab
 from lab.db import flights
 from lab.errors import ConfigError, NotFoundError
 from lab.flights.model import Attempt, Job, StepResult
+from lab.flights.plain_text import clean
 from lab.flights.views import job_view
 
 
@@ -72,7 +73,7 @@ def log(job: str, testid: str | None, attempt: int | None) -> None:
         raise NotFoundError(f"{found.id} has no step {testid!r}", hint=f"there are: {there}")
     for step in steps:
         click.echo(f"=== {step.testid} ({step.status.value})")
-        click.echo(_read(lab, step), nl=False)
+        click.echo(clean(_read(lab, step)), nl=False)
 
 
 def _attempt(found: Job, number: int | None) -> Attempt:

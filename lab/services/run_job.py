@@ -22,6 +22,7 @@ from lab.db import hosts as host_rows
 from lab.db.tables import AttemptRow
 from lab.errors import Aborted, Evidence, HostDiedError, LabError, StepFailure
 from lab.flights.model import Job, StepResult
+from lab.flights.plain_text import clean
 from lab.flights.recipe import Line, Recipe, batches, find_recipe
 from lab.flights.reuse import readable_inputs, setup_key
 from lab.flights.runvars import Runvars
@@ -349,4 +350,4 @@ def _storable(text: str) -> str:
 
 def _one_line(error: BaseException) -> str:
     text = str(error) if isinstance(error, LabError | SkipStep) else f"{type(error).__name__}: {error}"
-    return " ".join(_storable(text).split())[:500]
+    return " ".join(_storable(clean(text)).split())[:500]

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.flights.model import Attempt, Flight, Job, StepResult
+from lab.flights.plain_text import clean, clean_piece
 from lab.flights.recipe import Recipe, Role, run
 from lab.flights.status import Blessing, JobStatus, StepStatus
 from web.filters import ago, breakable, duration
-from web.text import clean, clean_piece
 from web.views import grid, job_page, merge_order, tally
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -12,10 +12,10 @@ from lab.context import Lab
 from lab.db.flights import last_event, load_job, resolve_flight
 from lab.errors import LabError, NotFoundError
 from lab.flights.model import Attempt, Job, StepResult
+from lab.flights.plain_text import clean
 from lab.flights.status import StepStatus
 from web.deps import LabDep, PagesDep, RecipesDep, SessionDep
 from web.files import read_tail, step_files, step_log
-from web.text import clean
 from web.views import job_page
 
 SHOWN_TAIL = 16 << 10

@@ -16,7 +16,6 @@ register(
             (
                 run("disk-create"),
                 run("guest-start"),
-                run("guest-console"),
                 run("disk-io", "disk-io/write", mode="write"),
                 run("fault-inject"),
                 run("disk-io", "disk-io/read", mode="read"),

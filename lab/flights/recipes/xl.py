@@ -19,8 +19,6 @@ register(
                 run("fault-inject"),
                 run("guest-saverestore"),
                 run("guest-localmigrate"),
-                run("guest-saverestore", "guest-saverestore.2"),
-                run("guest-localmigrate", "guest-localmigrate.2"),
                 run("guest-stop"),
                 run("guest-start", "guest-start.2"),
                 run("guest-destroy"),
