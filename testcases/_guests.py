@@ -51,8 +51,8 @@ def guest_config(runvars: Runvars, files: GuestFiles, *, job: str, host_address:
         ramdisk=files.ramdisk,
         kernel_args=(
             *QUICK_BOOT,
-            # a quarter of its memory carries the pattern whose pages are verified after each move
-            f"lab.mem={memory // 4}",
+            # the part of its memory with the pattern whose pages are verified after each move; filling it takes time
+            f"lab.mem={max(4, memory // 16)}",
             f"lab.ip={guest_address(host_address)}/24",
         ),
         disks=disks,
@@ -175,17 +175,13 @@ def check_survived(before: Life, where: Sequence[Guest], what: str) -> Life:
         raise guest.failure(f"{what} should keep the guest running, but it booted anew ({boots})")
     beat = guest.await_beats(beyond=before.beat.seq)
     problems: tuple[str, ...] = ()
-
-    def whole() -> bool | None:
-        nonlocal problems
+    for _ in range(10):
         beats = [beat for each in where for beat in each.console.heartbeats()]
         problems = continuity_problems(beats, before.beat, beat)
-        return None if problems else True
-
-    # what the guest printed on the host it left may take a moment to reach us
-    if until(guest.ctx, whole, limit_s=3.0) is None:
-        raise guest.failure(f"{what} broke the guest's count: {'; '.join(problems)}")
-    return Life(boot_id=now.boot_id, beat=beat)
+        if not problems:
+            return Life(boot_id=now.boot_id, beat=beat)
+        guest.ctx.wait(0.3)  # what the guest printed on the host it left may take a moment to reach us
+    raise guest.failure(f"{what} broke the guest's count: {'; '.join(problems)}")
 
 
 def _names(guests: Sequence[GuestState]) -> str:

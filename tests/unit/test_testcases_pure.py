@@ -300,7 +300,7 @@ def test_a_guest_is_built_from_runvars() -> None:
     runvars = Runvars({"guest_kind": "pvh", "guest_memory": "256", "disk_path": "/x.qcow2", "disk_format": "qcow2"})
     config = guest_config(runvars, GuestFiles(kernel="/k", ramdisk="/r"), job="1.t", host_address="192.168.77.3")
     assert (config.kind, config.memory_mib, config.vcpus) == ("pvh", 256, 1)
-    assert config.kernel_args[-2:] == ("lab.mem=64", "lab.ip=192.168.77.203/24")
+    assert config.kernel_args[-2:] == ("lab.mem=16", "lab.ip=192.168.77.203/24")
     assert "console=hvc0" in config.kernel_args
     assert [(disk.path, disk.format, disk.vdev) for disk in config.disks] == [("/x.qcow2", "qcow2", "xvda")]
 

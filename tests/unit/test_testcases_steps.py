@@ -554,6 +554,15 @@ def test_a_guest_that_starts_badly_fails(
         guest_start(ctx)
 
 
+def test_waiting_for_a_guest_that_crashed_while_it_boots_ends_early(ctx: FakeContext, host: FakeHost) -> None:
+    host.toolstack.printed = "Kernel panic - not syncing"
+    ctx.wait = lambda seconds: _crash(host.toolstack.running[0])  # type: ignore[method-assign]
+    with pytest.raises(StepFailure, match="state 'sc'") as failure:
+        guest_start(ctx)
+    assert failure.value.evidence is not None
+    assert "Kernel panic" in failure.value.evidence.console_tail
+
+
 def test_a_guest_that_is_there_already_is_not_taken_for_a_new_one(
     ctx: FakeContext, host: FakeHost, running: FakeGuest
 ) -> None:
