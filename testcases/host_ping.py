@@ -41,7 +41,7 @@ def host_ping(ctx: StepContext) -> None:
     script = (
         'target=${1:-$(ip -4 route show default | sed -n "s/^default via \\([0-9.]*\\).*/\\1/p" | head -n 1)}; '
         # an emulated host without a default route still has its gateway there
-        f'ping -q -i 0.2 -c {COUNT} -w 30 "${{target:-10.0.2.2}}"'
+        f'ping -q -i 0.05 -c {COUNT} -w 30 "${{target:-10.0.2.2}}"'
     )
     for peer in peers or [""]:
         to = peer or "the gateway"
