@@ -4,7 +4,7 @@
  * Follows xenconsoled's logs in DIRECTORY without polling (inotify) and without a process per look, which is what
  * costs time on an emulated host. Runs at the far end of one ssh channel for as long as anybody listens.
  *
- * Out, per piece of a log:    "D FILE OFFSET LENGTH\n" and LENGTH bytes
+ * Out, per piece of a log:    "D FILE OFFSET LENGTH\n" and LENGTH bytes; offset and length 0 when it was removed
  * In, a line for a guest:     "W ID DOMAIN TEXT\n": types TEXT and a newline on the console of the domain
  * Out, the answer:            "A ID ok\n" or "A ID error MESSAGE\n"
  *
@@ -97,6 +97,19 @@ static void forward(const char *name)
         logs[i].at += n;
     }
     close(fd);
+}
+
+/* A log was removed: its guest is history, and the next one of the same name begins at nothing. */
+static void forget(const char *name)
+{
+    int i;
+
+    for (i = 0; i < log_count; i++)
+        if (!strcmp(logs[i].name, name)) {
+            logs[i].inode = 0;
+            logs[i].at = 0;
+            say("D %s 0 0\n", name);
+        }
 }
 
 static void forward_all(void)
@@ -232,6 +245,8 @@ static int take_input(void)
 int main(int argc, char **argv)
 {
     char events[4096] __attribute__((aligned(8)));
+    struct inotify_event *event;
+    ssize_t got, at;
     struct pollfd wait[2] = { { 0, POLLIN, 0 }, { -1, POLLIN, 0 } };
 
     if (argc != 2) {
@@ -240,7 +255,7 @@ int main(int argc, char **argv)
     }
     folder = argv[1];
     wait[1].fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    if (wait[1].fd < 0 || inotify_add_watch(wait[1].fd, folder, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0) {
+    if (wait[1].fd < 0 || inotify_add_watch(wait[1].fd, folder, IN_MODIFY | IN_CREATE | IN_MOVED_TO | IN_DELETE) < 0) {
         fprintf(stderr, "guest-consoles: %s: %s\n", folder, strerror(errno));
         return 1;
     }
@@ -252,9 +267,13 @@ int main(int argc, char **argv)
             return 0;
         if (wait[1].revents & POLLIN) {
             usleep(COALESCE_US);
-            while (read(wait[1].fd, events, sizeof events) > 0)
-                ;                /* which log it was is found by looking: there are few */
-            forward_all();
+            while ((got = read(wait[1].fd, events, sizeof events)) > 0)
+                for (at = 0; at < got; at += sizeof *event + event->len) {
+                    event = (void *)(events + at);
+                    if (event->mask & IN_DELETE && event->len)
+                        forget(event->name);
+                }
+            forward_all();       /* which logs have grown is found by looking: there are few */
         }
     }
 }

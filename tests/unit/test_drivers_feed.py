@@ -78,6 +78,18 @@ def test_a_log_that_begins_anew_replaces_the_old_one() -> None:
     feed.close()
 
 
+def test_a_log_that_was_removed_is_forgotten() -> None:
+    stream = ScriptedStream()
+    feed = GuestFeed("h", lambda: stream)
+    stream.printed.put(piece("guest-g.log", 0, b"first life\n"))
+    assert settled(feed, "guest-g.log", 11) == (0, b"first life\n")
+    stream.printed.put(piece("guest-g.log", 0, b""))
+    stream.printed.put(piece("guest-other.log", 0, b"x"))
+    settled(feed, "guest-other.log", 1)
+    assert feed.log("guest-g.log") == (0, b"")
+    feed.close()
+
+
 def test_only_the_end_of_a_long_log_is_kept_and_its_offset_is_right() -> None:
     stream = ScriptedStream()
     feed = GuestFeed("h", lambda: stream)

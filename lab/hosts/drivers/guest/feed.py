@@ -80,11 +80,6 @@ class GuestFeed:
         with self._news:
             return self._logs.get(name, (0, b""))
 
-    def forget(self, name: str) -> None:
-        """Drop what is known of a log: a guest of the same name is about to begin anew."""
-        with self._news:
-            self._logs.pop(name, None)
-
     def wait(self, timeout_s: float) -> None:
         """Return when something new came, or after `timeout_s`."""
         with self._news:
@@ -157,7 +152,7 @@ class GuestFeed:
                 return
             for name, offset, data in pieces:
                 start, known = self._logs.get(name, (offset, b""))
-                if offset != start + len(known):  # the log began anew
+                if offset != start + len(known):  # the log began anew, or was removed (nothing, at 0)
                     start, known = offset, b""
                 whole = known + data
                 cut = max(0, len(whole) - KEPT)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lab.errors import ConfigError, Evidence, HostDiedError, LabError, StepFailure
 from lab.hosts.drivers.guest.feed import LOGS, GuestFeed
-from lab.hosts.drivers.guest.xlconsole import XlConsole, log_names
+from lab.hosts.drivers.guest.xlconsole import XlConsole
 from lab.hosts.protocols import (
     CommandResult,
     Guard,
@@ -46,7 +46,7 @@ exec xl create "/run/lab/$1.cfg"
 # $1 first port, $2 how many, $3 the guest. Prints PORT PID once somebody listens. stdin must not be the ssh channel's.
 _RECEIVE = f"""
 port=$1; last=$(($1 + $2)); mkdir -p /run/lab
-xl domid "$3" >/dev/null 2>&1 || rm -f {LOGS}/guest-"$3"--incoming.log
+xl domid "$3" >/dev/null 2>&1 || rm -f {LOGS}/guest-"$3".log {LOGS}/guest-"$3"--incoming.log
 while [ "$port" -lt "$last" ]; do
   hex=$(printf ':%04X 00000000:0000 0A' "$port")
   if ! grep -q "$hex" /proc/net/tcp; then
@@ -94,8 +94,6 @@ class XlToolstack:
     def create(self, config: GuestConfig, *, timeout_s: float = 90.0) -> None:
         """Create and start a guest."""
         text = configuration(config, script=self.script).encode()
-        for log in log_names(config.name):
-            self.feed.forget(log)
         self._said(
             self.shell.run("sh", "-c", _CREATE, "sh", config.name, stdin=text, timeout_s=timeout_s, check=False),
             f"create {config.name}",
