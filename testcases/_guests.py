@@ -134,7 +134,11 @@ class Guest:
 
     def ask(self, verb: str, argument: str = "", *, timeout_s: float = 30.0) -> AgentReply:
         """The reply of the guest's agent; `StepFailure` when it is not *ok*."""
-        reply = self.console.command(verb, argument, timeout_s=timeout_s)
+        try:
+            reply = self.console.command(verb, argument, timeout_s=timeout_s)
+        except StepFailure:
+            self.require_listed()  # a guest that crashed or has gone is told as such
+            raise
         if not reply.ok:
             asked = f"{verb} {argument}".strip()
             raise self.failure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from lab.errors import ConfigError, StepFailure
@@ -20,7 +21,7 @@ class Fault:
     noticed_by: str
 
 
-_PANIC: Final = "sleep 1; echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger"
+_PANIC: Final = "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger"
 
 
 @step("fault-inject", timeout_s=60)
@@ -55,9 +56,9 @@ def _corrupt_disk(ctx: StepContext) -> None:
     )
 
 
-def _crash_guest(ctx: StepContext) -> None:
-    # in the background: the guest's agent is to answer before the guest dies, and a move takes longer than a second
-    Guest(ctx, ctx.host()).shell(f"({_PANIC}) >/dev/null 2>&1 &")
+def _crash_guest(ctx: StepContext, *, after_s: int = 1) -> None:
+    # in the background: the guest's agent is to answer before the guest dies
+    Guest(ctx, ctx.host()).shell(f"(sleep {after_s}; {_PANIC}) >/dev/null 2>&1 &")
 
 
 def _pause_guest(ctx: StepContext) -> None:
@@ -80,12 +81,13 @@ def _leak(ctx: StepContext) -> None:
 
 
 def _crash_dom0(ctx: StepContext) -> None:
-    ctx.host().shell.script(f"({_PANIC}) </dev/null >/dev/null 2>&1 &")
+    ctx.host().shell.script(f"(sleep 1; {_PANIC}) </dev/null >/dev/null 2>&1 &")
 
 
 FAULTS: Final[Mapping[str, Fault]] = {
     "disk-corrupt": Fault(_corrupt_disk, "disk-io/read"),
     "guest-crash": Fault(_crash_guest, "the next step that moves or uses the guest"),
+    "guest-crash-late": Fault(partial(_crash_guest, after_s=10), "a step that moves the guest, while it does"),
     "guest-pause": Fault(_pause_guest, "the next step that moves or uses the guest"),
     "memory-corrupt": Fault(_corrupt_memory, "the next step that moves the guest"),
     "leak": Fault(_leak, "leak-check/check"),

@@ -45,14 +45,15 @@ class Cli:
 
     def start(self, *args: str) -> subprocess.Popen[str]:
         """Start and go on."""
-        return subprocess.Popen(
-            self.command(*args),
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=(self.home / "stderr.txt").open("w"),
-            text=True,
-            cwd="/",
-        )
+        with (self.home / "stderr.txt").open("w") as complaints:
+            return subprocess.Popen(
+                self.command(*args),
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                text=True,
+                cwd="/",
+            )
 
     def flight(self) -> dict[str, Any] | None:
         """The newest flight as JSON, None before there is one."""
