@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from lab.errors import ConfigError, StepFailure
@@ -56,9 +55,17 @@ def _corrupt_disk(ctx: StepContext) -> None:
     )
 
 
-def _crash_guest(ctx: StepContext, *, after_s: int = 1) -> None:
+def _crash_guest(ctx: StepContext) -> None:
     # in the background: the guest's agent is to answer before the guest dies
-    Guest(ctx, ctx.host()).shell(f"(sleep {after_s}; {_PANIC}) >/dev/null 2>&1 &")
+    Guest(ctx, ctx.host()).shell(f"(sleep 1; {_PANIC}) >/dev/null 2>&1 &")
+
+
+def _lose_guest(ctx: StepContext) -> None:
+    ctx.host().shell.script(
+        "(tries=0; until pidof libxl-save-helper || [ $tries -gt 3000 ]; do sleep 0.2; tries=$((tries + 1)); done; "
+        'xl destroy "$1") </dev/null >/dev/null 2>&1 &',
+        GUEST,
+    )
 
 
 def _pause_guest(ctx: StepContext) -> None:
@@ -87,7 +94,7 @@ def _crash_dom0(ctx: StepContext) -> None:
 FAULTS: Final[Mapping[str, Fault]] = {
     "disk-corrupt": Fault(_corrupt_disk, "disk-io/read"),
     "guest-crash": Fault(_crash_guest, "the next step that moves or uses the guest"),
-    "guest-crash-late": Fault(partial(_crash_guest, after_s=10), "a step that moves the guest, while it does"),
+    "guest-lost": Fault(_lose_guest, "the next step that moves the guest"),
     "guest-pause": Fault(_pause_guest, "the next step that moves or uses the guest"),
     "memory-corrupt": Fault(_corrupt_memory, "the next step that moves the guest"),
     "leak": Fault(_leak, "leak-check/check"),

@@ -7,7 +7,7 @@ from typing import Final
 
 from lab.errors import LabBug
 from lab.flights.steps import StepContext, step
-from testcases._clocks import set_clock
+from testcases._clocks import clock_difference
 from testcases._guests import GUEST, Guest, check_survived
 from testcases._waiting import Stopwatch
 
@@ -26,7 +26,7 @@ def guest_migrate(ctx: StepContext) -> None:
     source.require_listed()
     target.require_none("at first")
     before = source.life()
-    (source_ahead, doubt), (target_ahead, more_doubt) = (set_clock(ctx, end.host) for end in (source, target))
+    ahead, doubt = clock_difference(ctx, source.host, target.host)
     source.ask("reset")
 
     watch = Stopwatch()
@@ -38,8 +38,8 @@ def guest_migrate(ctx: StepContext) -> None:
     source.require_none("after the migration")
     after = check_survived(before, [source, target], f"migration from {source.host.name} to {target.host.name}")
 
-    downtime = downtime_ms(gap, source_ahead_s=source_ahead, target_ahead_s=target_ahead)
-    uncertainty = round((doubt + more_doubt) * 1000) + TICK_MS
+    downtime = downtime_ms(gap, target_ahead_s=ahead)
+    uncertainty = round(doubt * 1000) + TICK_MS
     ctx.runvars.set("migrate_s", took)
     ctx.runvars.set("downtime_ms", downtime)
     ctx.runvars.set("downtime_uncertainty_ms", uncertainty)
@@ -68,10 +68,10 @@ def largest_gap(guest: Guest) -> int:
     return int(found[1])
 
 
-def downtime_ms(gap_ms: int, *, source_ahead_s: float, target_ahead_s: float) -> int:
+def downtime_ms(gap_ms: int, *, target_ahead_s: float) -> int:
     """How long the guest stood still, given the step it saw when it left one clock for another.
 
-    >>> downtime_ms(1500, source_ahead_s=0.1, target_ahead_s=0.4)
+    >>> downtime_ms(1500, target_ahead_s=0.3)
     1200
     """
-    return max(0, round(gap_ms - (target_ahead_s - source_ahead_s) * 1000))
+    return max(0, round(gap_ms - target_ahead_s * 1000))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -53,6 +54,8 @@ class Cli:
                 stderr=complaints,
                 text=True,
                 cwd="/",
+                # whoever runs the tests in the background may have Ctrl-C ignored, and a child inherits that
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def flight(self) -> dict[str, Any] | None:
