@@ -1,9 +1,10 @@
 """Image manifests (images/*.toml): what an image is made of. Data in, checked types out."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -66,17 +67,52 @@ def load_manifests(folder: Path) -> Mapping[str, Manifest]:
     """The manifests in `folder` by name, sorted. Raises ConfigError naming the file and the field that is wrong."""
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder of image manifests")
-    return {path.stem: load_manifest(path) for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: load_manifest(path) for path in sorted(folder.glob("[!_]*.toml"))}
 
 
-def load_manifest(path: Path) -> Manifest:
-    """The manifest in one file. Raises ConfigError naming the file and the field that is wrong."""
+def _extended(path: Path, above: tuple[str, ...]) -> dict[str, Any]:
+    """What the file says, put on top of what it extends (`extends = "NAME"`): lists grow, anything else replaces."""
     try:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if "name" in content:
         raise ConfigError(f"{path}: name: the name of an image is the name of its file")
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    if not isinstance(base, str) or not re.fullmatch(r"[a-z0-9_][a-z0-9.-]*", base):
+        raise ConfigError(f"{path}: extends: {base!r} is not the name of a manifest")
+    if base in (*above, path.stem):
+        raise ConfigError(f"{path}: extends: {base} extends itself")
+    whole = _extended(path.with_name(f"{base}.toml"), (*above, path.stem))
+    for name, value in content.items():
+        both_lists = isinstance(value, list) and isinstance(whole.get(name), list)
+        whole[name] = whole[name] + value if both_lists else value
+    return whole
+
+
+def _filled(content: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with its Xen series in the place of `{xen}`, wherever that stands."""
+    series = content.get("xen")
+
+    def fill(value: object) -> object:
+        match value:
+            case str():
+                return value.replace("{xen}", series) if isinstance(series, str) else value
+            case list():
+                return [fill(one) for one in value]
+            case dict():
+                return {name: fill(one) for name, one in value.items()}
+            case _:
+                return value
+
+    return {name: fill(value) for name, value in content.items()}
+
+
+def load_manifest(path: Path) -> Manifest:
+    """The manifest in one file, with all that it extends. Raises ConfigError naming the file and the field."""
+    content = _filled(_extended(path, ()))
     try:
         manifest = Manifest.model_validate({"name": path.stem, **content})
     except ValidationError as error:

@@ -117,7 +117,7 @@ class ImageStore:
     def manifest(self, name: str) -> Manifest:
         """The manifest of that name. Raises ConfigError if there is none."""
         path = self._sources / f"{name}.toml"
-        known = sorted(one.stem for one in self._sources.glob("*.toml"))
+        known = sorted(one.stem for one in self._sources.glob("[!_]*.toml"))
         if name not in known:
             raise ConfigError(f"there is no image {name!r}", hint=f"there are: {', '.join(known)}")
         return load_manifest(path)

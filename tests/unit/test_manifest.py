@@ -84,6 +84,32 @@ def test_a_wrong_value_is_refused_by_file_and_field(folder: Path, old: str, new:
         load_manifests(folder)
 
 
+def test_a_manifest_extends_another_lists_grow_and_the_rest_is_replaced(folder: Path) -> None:
+    (folder / "_base.toml").write_text(GOOD.replace("busybox-static", "xen-utils-{xen}").replace('guest"', 'dom0"', 1))
+    (folder / "one.toml").write_text('extends = "_base"\nxen = "4.17"\nsuite = "trixie"\npackages = ["bash"]\n')
+    (folder / "two.toml").write_text('extends = "one"\nxen = "4.20"\n')
+    manifests = load_manifests(folder)
+    assert set(manifests) == {"one", "two"}  # a file that begins with _ is only there to be extended
+    assert manifests["one"].packages == ("xen-utils-4.17", "bash")
+    assert manifests["two"].packages == ("xen-utils-4.20", "bash")
+    assert (manifests["one"].suite, manifests["one"].kind) == ("trixie", "dom0")
+
+
+@pytest.mark.parametrize(
+    ("extends", "said"),
+    [
+        ('"bad"', "extends itself"),
+        ('"none"', r"none\.toml cannot be read"),
+        ('"../x"', "not the name"),
+        ("3", "not the name"),
+    ],
+)
+def test_a_manifest_that_extends_nonsense_is_refused(folder: Path, extends: str, said: str) -> None:
+    (folder / "bad.toml").write_text(f"extends = {extends}\n")
+    with pytest.raises(ConfigError, match=said):
+        load_manifests(folder)
+
+
 def test_broken_toml_names_the_file(folder: Path) -> None:
     (folder / "bad.toml").write_text("kind = ")
     with pytest.raises(ConfigError, match=r"bad\.toml cannot be read"):
