@@ -24,11 +24,15 @@ DECLARED: Final[Mapping[str, str]] = {
     "disk_format": "raw | qcow2 | vhd",
     "disk_size": "size of the guest's disk in MiB",
     "all_hostflags": 'further host requirement for every role, e.g. name == "emu0"',
+    "xenbuildjob": "build job of the flight whose Xen is booted; `<role>_xenbuildjob` overrides it for one host",
+    "tree": "source tree a build job compiles",
+    "revision": "what of that tree: a branch, a tag or a commit",
+    "xen_config": "default | debug | xsm: how a build job configures Xen",
     "fault": "break something on purpose, to prove that a test can fail (see testcases/README.md)",
 }
 """Every runvar a submitter may set, and what it means."""
 
-_PER_ROLE: Final = frozenset({"dom0_image", "dom0_mem", "xen_boot_append", "hostflags"})
+_PER_ROLE: Final = frozenset({"dom0_image", "dom0_mem", "xen_boot_append", "xenbuildjob", "hostflags"})
 
 
 def check_runvar(name: str, value: str, roles: Iterable[str]) -> None:

@@ -1,0 +1,9 @@
+"""What runs on arm64 hosts only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lab.flights.matrix.table import Variant
+
+VARIANTS: Final[tuple[Variant, ...]] = ()

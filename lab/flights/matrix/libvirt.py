@@ -1,0 +1,9 @@
+"""The same through libvirt."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lab.flights.matrix.table import Variant
+
+VARIANTS: Final[tuple[Variant, ...]] = ()
