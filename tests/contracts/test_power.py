@@ -15,6 +15,7 @@ from lab.errors import InfraError
 from lab.hosts.drivers.machine import processes
 from lab.hosts.drivers.machine.place import Place
 from lab.hosts.drivers.machine.qemu import QemuPower
+from lab.hosts.drivers.machine.x86 import X86
 from lab.hosts.fakes import FakePower
 from lab.hosts.power import cycle, switch
 from lab.hosts.protocols import BootTarget, Power
@@ -120,7 +121,7 @@ def test_a_machine_that_cannot_start_says_why_at_once(qemu: QemuPower, tmp_path:
     assert caught.value.evidence is not None
     assert "kernel" in caught.value.evidence.output
     assert processes.search(qemu.place.uuid, program="") is None
-    impossible = QemuPower(qemu.place, qemu.settings, 1, program="qemu-system-of-nobody")
+    impossible = QemuPower(qemu.place, qemu.settings, 1, arch=X86(program="qemu-system-of-nobody"))
     with pytest.raises(InfraError, match="not installed"):
         impossible.set(True)
     assert qemu.get() is False

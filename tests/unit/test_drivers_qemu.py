@@ -14,7 +14,8 @@ from lab.errors import ConfigError, InfraError
 from lab.hosts.drivers import DRIVERS, LabMachines
 from lab.hosts.drivers.machine import qemu
 from lab.hosts.drivers.machine.place import Place, socket_folder
-from lab.hosts.drivers.machine.qemu import QemuPower, boot_options, command_line
+from lab.hosts.drivers.machine.qemu import ARCHITECTURES, QemuPower, command_line
+from lab.hosts.drivers.machine.x86 import X86
 from lab.hosts.drivers.shell.identity import identity_of
 from lab.hosts.protocols import BootTarget
 from lab.image_formats import read_cpio
@@ -30,14 +31,15 @@ def target(*, xen: tuple[str, ...] = (), dom0: tuple[str, ...] = ()) -> BootTarg
 
 @pytest.mark.parametrize("bad", ["", "a b", "a\nb", 'a"b', "a'b", "a;b", "a$b", "a\\b", "ä", "a\0b"])
 @pytest.mark.parametrize("where", ["xen", "dom0"])
-def test_an_argument_that_could_be_two_is_refused(bad: str, where: str) -> None:
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_an_argument_that_could_be_two_is_refused(bad: str, where: str, arch: str) -> None:
     with pytest.raises(ConfigError, match="boot argument"):
-        boot_options(SETTINGS, target(**{where: (bad,)}))
+        ARCHITECTURES[arch].boot_options(SETTINGS, target(**{where: (bad,)}))
 
 
 @given(st.lists(st.from_regex(r"[A-Za-z0-9._:/=@,+-]+", fullmatch=True), max_size=5))
 def test_each_allowed_argument_arrives_as_itself(arguments: list[str]) -> None:
-    options = boot_options(SETTINGS, target(xen=tuple(arguments), dom0=tuple(arguments)))
+    options = X86().boot_options(SETTINGS, target(xen=tuple(arguments), dom0=tuple(arguments)))
     xen = options[options.index("-append") + 1].split(" ")
     modules = options[options.index("-initrd") + 1]
     # As QEMU takes it apart: at single commas, then the first blank ends the file's name.
@@ -49,10 +51,31 @@ def test_each_allowed_argument_arrives_as_itself(arguments: list[str]) -> None:
     assert initramfs == "initramfs"
 
 
+@given(st.lists(st.from_regex(r"[A-Za-z0-9._:/=@,+-]+", fullmatch=True), max_size=5))
+def test_each_allowed_argument_arrives_as_itself_on_arm64(arguments: list[str]) -> None:
+    options = ARCHITECTURES["arm64"].boot_options(SETTINGS, target(xen=tuple(arguments), dom0=tuple(arguments)))
+    xen = options[options.index("-append") + 1].split(" ")
+    assert xen[len(xen) - len(arguments) :] == arguments
+    # As QEMU takes a device apart: at single commas.
+    device = [part.replace("\0", ",") for part in options[options.index("-device") + 1].replace(",,", "\0").split(",")]
+    assert device[:3] == ["guest-loader", "addr=0x49000000", "kernel=kernel"]
+    name, _, words = device[3].partition("=")
+    assert (name, len(device)) == ("bootargs", 4)
+    assert words.split(" ")[len(words.split(" ")) - len(arguments) :] == arguments
+
+
+def test_an_arm64_host_is_a_board_of_its_own(tmp_path: Path) -> None:
+    line = command_line(Place(tmp_path, "h"), SETTINGS, 3, target(), "tcg", 1234, ARCHITECTURES["arm64"])
+    assert line[0] == "qemu-system-aarch64"
+    assert line[line.index("-M") + 1] == "virt,virtualization=on,gic-version=2"
+    assert "guest-loader,addr=0x50000000,initrd=initramfs" in line
+    assert "com1" not in line[line.index("-append") + 1]
+
+
 def test_a_machine_with_more_processors_gives_dom0_one(tmp_path: Path) -> None:
-    options = boot_options(SETTINGS.model_copy(update={"cpus": 4}), target())
+    options = X86().boot_options(SETTINGS.model_copy(update={"cpus": 4}), target())
     assert "dom0_max_vcpus=1 dom0_vcpus_pin" in options[options.index("-append") + 1]
-    line = command_line(Place(tmp_path, "h"), SETTINGS, 7, None, "kvm", 1234, "qemu")
+    line = command_line(Place(tmp_path, "h"), SETTINGS, 7, None, "kvm", 1234, X86())
     assert "-kernel" not in line
     assert line[line.index("-cpu") + 1] == "host"
 
@@ -99,7 +122,7 @@ def test_a_host_knows_its_name_its_mark_and_our_key(tmp_path: Path) -> None:
 
 def played_by(folder: Path, text: str) -> str:
     program = folder / "qemu-played"
-    program.write_text("#!/bin/sh\n" + text)
+    program.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\n' + text)
     program.chmod(0o755)
     return str(program)
 
@@ -110,7 +133,7 @@ def test_a_port_that_was_taken_meanwhile_is_another_try(tmp_path: Path) -> None:
         f'echo x >>{tmp_path}/tries; [ "$(wc -l <{tmp_path}/tries)" -ge 3 ] && exit 0\n'
         'echo "qemu: -netdev user: Could not set up host forwarding rule \'tcp:127.0.0.1:1-:22\'" >&2; exit 1\n',
     )
-    power = QemuPower(Place(tmp_path / "home", "h"), SETTINGS, 1, program=program)
+    power = QemuPower(Place(tmp_path / "home", "h"), SETTINGS, 1, arch=X86(program=program))
     power.place.create()
     assert power._launch(None, "tcg") > 0
     assert (tmp_path / "tries").read_text().count("x") == 3
@@ -118,7 +141,7 @@ def test_a_port_that_was_taken_meanwhile_is_another_try(tmp_path: Path) -> None:
 
 def test_another_failure_is_told_at_once(tmp_path: Path) -> None:
     program = played_by(tmp_path, f"echo x >>{tmp_path}/tries; echo 'qemu: no memory' >&2; exit 1\n")
-    power = QemuPower(Place(tmp_path / "home", "h"), SETTINGS, 1, program=program)
+    power = QemuPower(Place(tmp_path / "home", "h"), SETTINGS, 1, arch=X86(program=program))
     power.place.create()
     with pytest.raises(InfraError, match="no memory") as caught:
         power._launch(None, "tcg")
@@ -142,7 +165,6 @@ def test_machines_open_known_hosts_and_refuse_others(tmp_path: Path) -> None:
     assert (host.name, host.address, host.power.get()) == ("h", "192.168.77.1", False)
     with pytest.raises(ConfigError, match="hosts: h"):
         machines.open("other")
-    with pytest.raises(ConfigError, match="arm64"):
-        LabMachines(lab("arm64"), tmp_path).open("h")
+    assert LabMachines(lab("arm64"), tmp_path).open("h").power.get() is False
     with pytest.raises(ConfigError, match="there is no file"):
         host.boot.set_target(BootTarget(key="k", hypervisor=tmp_path, kernel=tmp_path, initramfs=tmp_path))

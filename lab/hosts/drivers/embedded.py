@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from lab.errors import ConfigError
 from lab.hosts.drivers.attention import Attention
 from lab.hosts.drivers.boot.direct import DirectBoot
 from lab.hosts.drivers.console.recorded import RecordedConsole
 from lab.hosts.drivers.guest.feed import LOGS, GuestFeed
 from lab.hosts.drivers.guest.xl import XlToolstack
 from lab.hosts.drivers.machine.place import Place
-from lab.hosts.drivers.machine.qemu import NETWORK, QemuPower
+from lab.hosts.drivers.machine.qemu import ARCHITECTURES, NETWORK, QemuPower
 from lab.hosts.drivers.shell.identity import identity_of
 from lab.hosts.drivers.shell.ssh import Endpoint, SshShell
 from lab.hosts.protocols import Guard, Trace, no_guard, no_trace
@@ -48,9 +47,9 @@ class EmbeddedHost:
 def power_of(lab: LabFile, name: str, home: Path) -> QemuPower:
     """The host's power alone."""
     host = lab.settings(name)
-    if host.arch != "x86_64":
-        raise ConfigError(f"host {name}: arch {host.arch} cannot be emulated yet", hint="use x86_64")
-    return QemuPower(place=Place(home, name), settings=host.driver, index=lab.index_of(name))
+    return QemuPower(
+        place=Place(home, name), settings=host.driver, index=lab.index_of(name), arch=ARCHITECTURES[host.arch]
+    )
 
 
 def open_host(lab: LabFile, name: str, home: Path) -> EmbeddedHost:

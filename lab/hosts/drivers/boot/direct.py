@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from lab.errors import ConfigError, Evidence, HostDiedError, InfraError, StepFailure
 from lab.hosts.drivers.console.recorded import RecordedConsole
+from lab.hosts.drivers.machine.architecture import check_arguments
 from lab.hosts.drivers.machine.place import Place
-from lab.hosts.drivers.machine.qemu import QemuPower, check_arguments
+from lab.hosts.drivers.machine.qemu import QemuPower
 from lab.hosts.drivers.shell.ssh import SshShell
 from lab.hosts.protocols import BootTarget, Guard, no_guard
 

@@ -54,10 +54,10 @@ def runs(accel: Accel, *, within_s: float = 5.0) -> bool:
 
 
 @functools.cache
-def qemu_version() -> tuple[int, int]:
-    """The installed QEMU's version; (0, 0) when there is none."""
+def qemu_version(program: str) -> tuple[int, int]:
+    """The version of the installed QEMU `program`; (0, 0) when there is none."""
     try:
-        said = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=False).stdout
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
         major, minor = said.split("version ")[1].split()[0].split(".")[:2]
         return int(major), int(minor)
     except (OSError, IndexError, ValueError):

@@ -18,13 +18,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from lab.errors import ConfigError, Evidence, InfraError
+from lab.errors import Evidence, InfraError
 from lab.hosts.drivers.machine import accel, lan, processes
+from lab.hosts.drivers.machine.architecture import Architecture
+from lab.hosts.drivers.machine.arm64 import Arm64
 from lab.hosts.drivers.machine.place import BootRecord, Place
 from lab.hosts.drivers.machine.qmp import Qmp
+from lab.hosts.drivers.machine.x86 import X86
 from lab.hosts.drivers.shell.identity import Identity, identity_of
-from lab.hosts.protocols import BOOT_ARGUMENT, BootTarget
+from lab.hosts.protocols import BootTarget
 from lab.image_formats import Entry, cpio_archive
 from lab.labfile import QemuSettings
 
@@ -32,14 +36,8 @@ NETWORK = "192.168.77"
 _RECORDER = Path(__file__).parents[1] / "console" / "recorder.py"
 _PORT_TAKEN = "Could not set up host forwarding rule"
 
-# Each left out for a reason: SMAP/SMEP: QEMU reads the stack of an IRET with the wrong rights and kills a PV dom0.
-# RDTSCP, UMIP: its SVM reports the wrong exit and Xen stops the guest. The vector extensions: slow, and xl's heap was
-# seen corrupted with them.
-_EMULATED_CPU = "max,-rdtscp,-umip,-smap,-smep,-la57,-pku,-avx,-avx2,-f16c,-fma,-vaes,-vpclmulqdq,-xsave,-mpx"
-
-# These save time under emulation and change nothing of what is tested.
-_XEN_ARGS = ("console=com1", "com1=115200,8n1", "loglvl=all", "guest_loglvl=all", "bootscrub=0")
-_DOM0_ARGS = ("console=hvc0", "cryptomgr.notests", "init_on_alloc=0", "audit=0", "ipv6.disable=1")
+ARCHITECTURES: Final[Mapping[str, Architecture]] = {"x86_64": X86(), "arm64": Arm64()}
+"""How a host's `arch` is emulated."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class QemuPower:
     place: Place
     settings: QemuSettings
     index: int
-    program: str = "qemu-system-x86_64"
+    arch: Architecture = ARCHITECTURES["x86_64"]
     wait: Callable[[float], None] = time.sleep
 
     def get(self) -> bool:
@@ -114,7 +112,7 @@ class QemuPower:
         mark = secrets.token_hex(8)
         if target is not None:
             self._stage(target, identity, mark)
-        chosen = accel.choose(self.settings.accel, place.switch_folder)
+        chosen = self.arch.choose_accel(self.settings, place.switch_folder)
         offset = place.console_log.stat().st_size
         port = self._launch(target, chosen)
         place.save_boot(BootRecord(mark=mark, ssh_port=port, console_offset=offset, accel=chosen))
@@ -143,7 +141,7 @@ class QemuPower:
             Path(place.socket(kind)).unlink(missing_ok=True)
         for attempt in range(10):
             port = _free_port()
-            command = command_line(place, self.settings, self.index, target, chosen, port, self.program)
+            command = command_line(place, self.settings, self.index, target, chosen, port, self.arch)
             status, said = self._run(command)
             if status == 0:
                 return port
@@ -167,7 +165,7 @@ class QemuPower:
                     timeout=60,
                 )  # fmt: skip
             except FileNotFoundError as error:
-                raise InfraError(f"{command[0]} is not installed", hint="apt install qemu-system-x86") from error
+                raise InfraError(f"{command[0]} is not installed", hint=f"apt install {self.arch.package}") from error
             except subprocess.TimeoutExpired as error:
                 raise InfraError(f"{self.place.name}: QEMU did not come up within 60 s") from error
         return done.returncode, log_file.read_bytes()[start:].decode(errors="replace").strip()
@@ -197,15 +195,15 @@ def command_line(
     target: BootTarget | None,
     chosen: accel.Accel,
     ssh_port: int,
-    program: str,
+    arch: Architecture,
 ) -> list[str]:
     """QEMU's whole command line. Relative paths are names in the run folder, see `_stage`."""
     vm = place.socket("vm")
-    reconnect = "reconnect-ms=1000" if accel.qemu_version() >= (9, 2) else "reconnect=1"
+    reconnect = "reconnect-ms=1000" if accel.qemu_version(arch.program) >= (9, 2) else "reconnect=1"
     command = [
-        program, "-name", place.name, "-uuid", place.uuid, "-daemonize", "-S", "-no-reboot", "-no-user-config",
-        "-pidfile", str(place.pid_file), "-D", str(place.qemu_log), "-display", "none", "-nodefaults", "-M", "q35",
-        "-smp", str(settings.cpus), "-m", str(settings.memory_mib),
+        arch.program, "-name", place.name, "-uuid", place.uuid, "-daemonize", "-S", "-no-reboot", "-no-user-config",
+        "-pidfile", str(place.pid_file), "-D", str(place.qemu_log), "-display", "none", "-nodefaults",
+        "-M", arch.machine, "-smp", str(settings.cpus), "-m", str(settings.memory_mib),
         "-qmp", f"unix:{place.socket('qmp')},server=on,wait=off",
         "-chardev", f"socket,id=serial0,path={place.socket('serial')},{reconnect}", "-serial", "chardev:serial0",
         # Restricted: dom0 is reached from here, and reaches nothing but the lab's own network.
@@ -214,39 +212,10 @@ def command_line(
         "-netdev", f"dgram,id=n1,local.type=unix,local.path={vm},remote.type=unix,remote.path={place.socket('sw')}",
         "-device", f"virtio-net-pci,netdev=n1,mac={_mac(1, index)},romfile=",
     ]  # fmt: skip
-    if chosen == "kvm":
-        command += ["-accel", "kvm", "-cpu", "host"]
-    else:
-        command += ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", _EMULATED_CPU]
+    command += arch.cpu(chosen)
     if target is not None:
-        command += boot_options(settings, target)
+        command += arch.boot_options(settings, target)
     return command
-
-
-def boot_options(settings: QemuSettings, target: BootTarget) -> list[str]:
-    """The part of the command line that boots `target`; `ConfigError` when an argument is not allowed."""
-    check_arguments(target)
-    dom0_memory = f"dom0_mem={settings.dom0_memory_mib}M,max:{settings.dom0_memory_mib}M"
-    smp = ("dom0_max_vcpus=1", "dom0_vcpus_pin") if settings.cpus > 1 else ()
-    xen = " ".join([*_XEN_ARGS, dom0_memory, *smp, *target.xen_args])
-    # The list of modules is split at commas; a doubled one stands for itself.
-    dom0 = " ".join([*_DOM0_ARGS, *target.dom0_args]).replace(",", ",,")
-    options = ["-kernel", "hypervisor", "-append", xen, "-initrd", f"kernel {dom0},initramfs"]
-    if target.media is not None:
-        options += ["-drive", "if=none,id=media,file=media,format=raw,readonly=on"]
-        options += ["-device", "virtio-blk-pci,drive=media"]
-    return options
-
-
-def check_arguments(target: BootTarget) -> None:
-    """Raise `ConfigError` when a boot argument could be read as more than one."""
-    for what, arguments in (("xen_args", target.xen_args), ("dom0_args", target.dom0_args)):
-        for argument in arguments:
-            if not BOOT_ARGUMENT.fullmatch(argument):
-                raise ConfigError(
-                    f"{what}: {argument[:60]!r} is not allowed as a boot argument",
-                    hint="one argument each, of letters, digits and ._:/=@,+- only",
-                )
 
 
 def _own_files(name: str, index: int, mark: str, identity: Identity) -> bytes:
