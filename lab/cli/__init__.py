@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lab.cli import db, flight, host, image, job, serve
+from lab.cli import db, flight, host, image, job, matrix, serve
 from lab.cli.render import errors
 from lab.errors import LabError
 from lab.flights.plain_text import clean
@@ -45,6 +45,7 @@ def main() -> None:
 
 main.add_command(flight.flight)
 main.add_command(job.job)
+main.add_command(matrix.matrix)
 main.add_command(host.host)
 main.add_command(image.image)
 main.add_command(db.db)

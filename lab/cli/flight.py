@@ -15,13 +15,14 @@ from rich.table import Table
 from lab.bootstrap import make_image_store
 from lab.cli.engine import Engine
 from lab.cli.image import build_images
+from lab.cli.matrix import chosen_jobs, matrix_options
 from lab.cli.opening import lab_option, open_lab, open_working_lab
 from lab.cli.render import ago, duration, errors, json_option, output, print_json, status_text
 from lab.cli.watch import flight_table, watch_flight
 from lab.context import Lab
 from lab.db import flights
 from lab.errors import ConfigError
-from lab.flights.matrix import flight_specs, select
+from lab.flights.matrix.table import Build
 from lab.flights.model import Flight, JobSpec
 from lab.flights.status import INTENDED, Blessing, exit_code
 from lab.flights.views import flight_summary, flight_view
@@ -37,8 +38,7 @@ def flight() -> None:
 
 
 @flight.command()
-@click.argument("matrix", default="smoke")
-@click.option("--jobs", "patterns", multiple=True, help="Only these jobs (names or globs, separated by commas).")
+@matrix_options
 @click.option(
     "--set", "settings", multiple=True, metavar="[JOB:]NAME=VALUE", help="Set a runvar, of all jobs or of one."
 )
@@ -55,6 +55,7 @@ def flight() -> None:
 @json_option
 def run(
     matrix: str,
+    build: Build,
     patterns: tuple[str, ...],
     settings: tuple[str, ...],
     branch: str,
@@ -66,11 +67,10 @@ def run(
 ) -> None:
     """Run a flight here and now: build what is missing, boot the hosts, test, judge.
 
-    MATRIX names the set of jobs (default: smoke). Ctrl-C aborts the flight: its hosts are powered off, and what was
+    `lab matrix show` tells which jobs a matrix has. Ctrl-C aborts the flight: its hosts are powered off, and what was
     found so far is kept.
     """
-    chosen = select(flight_specs(matrix), [part for text in patterns for part in text.split(",") if part])
-    specs = _with_settings(chosen, settings)
+    specs = _with_settings(chosen_jobs(matrix, build, patterns), settings)
     lab = open_working_lab(lab_file)
     for spec in specs:
         check_job(lab, spec)

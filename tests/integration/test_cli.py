@@ -88,7 +88,8 @@ def test_a_job_is_named_by_flight_and_job(call: Callable[..., Result]) -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("nosuch",), ["unknown flight 'nosuch'", "smoke"]),
+        (("--matrix", "nosuch"), ["unknown flight 'nosuch'", "smoke"]),
+        (("--build", "nosuch"), ["nosuch", "packaged"]),
         (("--jobs", "nosuch"), ["no job is called 'nosuch'"]),
         (("--set", "colour=red"), ["unknown runvar 'colour'"]),
         (("--set", "colour"), ["there is no '='"]),
@@ -234,3 +235,15 @@ def test_a_database_without_the_schema_is_upgraded_only_when_asked(
     refused(call("flight", "list"), "lab db upgrade")
     assert call("db", "upgrade").exit_code == 0
     nothing_there(call)
+
+
+def test_the_matrix_is_shown_without_running_anything(call: Callable[..., Result]) -> None:
+    shown = call("matrix", "show", "--jobs", "*-migrupgrade")
+    assert shown.exit_code == 0, shown.output
+    assert "test-amd64-amd64-migrupgrade" in shown.output
+    assert "xl-raw" not in shown.output
+    plain = call("matrix", "show", "--plain", "--build", "source", "--jobs", "*-migrupgrade")
+    assert "test-amd64-amd64-migrupgrade src_host_xenbuildjob build-amd64-xen-4.17\n" in plain.output
+    assert "build-amd64-xen-4.20 revision debian-trixie\n" in plain.output
+    listed = json.loads(call("matrix", "list", "--json").output)
+    assert {"name": "smoke", "jobs": 6} in listed

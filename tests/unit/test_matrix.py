@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 import lab.flights.recipes
 from lab.errors import NotFoundError
-from lab.flights.matrix import FLIGHTS, flight_specs, select
+from lab.flights.matrix import FLIGHTS, dump, flight_specs, select
+from lab.flights.matrix.flights import placed
+from lab.flights.matrix.table import EVERYWHERE, Variant
 from lab.flights.model import JobSpec, check_name
 from lab.flights.recipe import find_recipe
 from lab.flights.runvars import check_runvar
@@ -98,3 +100,40 @@ def test_without_a_pattern_all_jobs_are_picked() -> None:
 def test_a_pattern_that_names_nothing_is_a_mistake_even_beside_a_good_one() -> None:
     with pytest.raises(NotFoundError, match="test-amd64-amd64-xl-vhd"):
         select(SMOKE, ["test-amd64-amd64-xl-pv", "*-arm64"])
+
+
+def test_with_builds_from_source_each_test_names_a_build_job_of_its_flight() -> None:
+    specs = {spec.name: spec for spec in flight_specs("smoke", build="source")}
+    upgrade = specs["test-amd64-amd64-migrupgrade"].runvars
+    assert (upgrade["src_host_xenbuildjob"], upgrade["dst_host_xenbuildjob"]) == (
+        "build-amd64-xen-4.17",
+        "build-amd64-xen-4.20",
+    )
+    assert specs["build-amd64-xen-4.20"].runvars["revision"] == "debian-trixie"
+    assert set(NAMES) == {name for name in specs if not name.startswith("build-")}
+
+
+def test_the_build_a_picked_job_boots_from_comes_along() -> None:
+    picked = select(flight_specs("smoke", build="source"), ["*-xl-pvh"])
+    assert [spec.name for spec in picked] == ["build-amd64-xen-4.20", "test-amd64-amd64-xl-pvh"]
+
+
+def test_samples_are_spread_over_their_architectures_but_for_the_full_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = tuple(
+        Variant(name=name, recipe="test-xl", arches=("amd64", "arm64"), sample="s", flights=EVERYWHERE)
+        for name in ("a", "b", "c")
+    )
+    monkeypatch.setattr("lab.flights.matrix.flights.FAMILIES", (family,))
+    assert [(variant.name, arch) for variant, arch in placed("smoke")] == [
+        ("a", "amd64"),
+        ("b", "arm64"),
+        ("c", "amd64"),
+    ]
+    assert len(list(placed("full"))) == 6
+
+
+def test_the_dump_has_a_fact_a_line_and_the_recipe_first() -> None:
+    lines = dump(SMOKE[:1]).splitlines()
+    assert lines[0] == "test-amd64-amd64-xl-pv recipe test-xl"
+    assert "test-amd64-amd64-xl-pv guest_kind pv" in lines
+    assert len(lines) == 1 + len(SMOKE[0].runvars)

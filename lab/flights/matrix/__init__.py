@@ -5,7 +5,8 @@ A file a family, a line a job; `lab matrix show` prints what comes out, and test
 
 from __future__ import annotations
 
+from lab.flights.matrix.dump import dump
 from lab.flights.matrix.flights import FLIGHTS, flight_specs
 from lab.flights.matrix.picking import select
 
-__all__ = ["FLIGHTS", "flight_specs", "select"]
+__all__ = ["FLIGHTS", "dump", "flight_specs", "select"]
