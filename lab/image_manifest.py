@@ -40,6 +40,13 @@ class Source(_Strict):
     target: TreePath
 
 
+class Edit(_Strict):
+    """Lines to leave out of a text file of Debian's: every line that holds one of the texts of `drop`."""
+
+    path: TreePath
+    drop: Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], Field(min_length=1)]
+
+
 class Manifest(_Strict):
     """What one image is made of. See images/*.toml; unknown fields are refused."""
 
@@ -54,7 +61,14 @@ class Manifest(_Strict):
     modules: tuple[Module, ...] = ()
     modules_on_demand: tuple[Module, ...] = ()
     overlay: RelativePath
+    overlays: tuple[RelativePath, ...] = ()
     sources: tuple[Source, ...] = ()
+    edits: tuple[Edit, ...] = ()
+
+    @property
+    def all_overlays(self) -> tuple[str, ...]:
+        """`overlay`, and what lies on top of it; of two files of one path the last one's counts."""
+        return (self.overlay, *self.overlays)
 
     @model_validator(mode="after")
     def _xen_only_in_dom0(self) -> Self:
@@ -120,8 +134,9 @@ def load_manifest(path: Path) -> Manifest:
             f"{'.'.join(str(part) for part in one['loc']) or 'manifest'}: {one['msg']}" for one in error.errors()
         )
         raise ConfigError(f"{path}: {what}") from error
-    if not (path.parent / "overlays" / manifest.overlay).is_dir():
-        raise ConfigError(f"{path}: overlay: there is no folder overlays/{manifest.overlay}")
+    for overlay in manifest.all_overlays:
+        if not (path.parent / "overlays" / overlay).is_dir():
+            raise ConfigError(f"{path}: overlay: there is no folder overlays/{overlay}")
     for source in manifest.sources:
         if not (path.parent / "sources" / source.file).is_file():
             raise ConfigError(f"{path}: sources: there is no file sources/{source.file}")

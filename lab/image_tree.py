@@ -9,6 +9,7 @@ import gzip
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from lab.image_formats import Entry, elf_needs, is_elf, module_info, uncompressed
@@ -200,6 +201,20 @@ class Picker:
             # A library outside the loader's folders gets a link in them: no ld.so.cache, no LD_LIBRARY_PATH.
             if default != merged(path) and default not in self.entries:
                 self.entries[default] = Entry.link(default, merged(path))
+
+
+def edited(entries: Mapping[str, Entry], path: str, drop: Iterable[str]) -> Entry:
+    """The text file at `path` without the lines that hold one of the texts `drop`; each has to be there."""
+    entry = entries.get(merged(path))
+    if entry is None:
+        raise NotInTreeError(f"{path} is to be edited, but is not taken")
+    lines = entry.data.splitlines(keepends=True)
+    for text in drop:
+        kept = [line for line in lines if text.encode() not in line]
+        if len(kept) == len(lines):
+            raise NotInTreeError(f"{path} has no line with {text!r} to drop")
+        lines = kept
+    return replace(entry, data=b"".join(lines))
 
 
 def kernel_modules(

@@ -26,7 +26,7 @@ from lab.errors import ConfigError, Evidence, InfraError
 from lab.image_debian import Extractor, disk_full, extract_with_mmdebstrap, need_tools
 from lab.image_formats import Entry, FormatError, cpio_archive, kernel_image, uncompressed
 from lab.image_manifest import Manifest, load_manifest, load_manifests
-from lab.image_tree import LAYOUT, NotInTreeError, Picker, Tree, kernel_modules, overlay_entries
+from lab.image_tree import LAYOUT, NotInTreeError, Picker, Tree, edited, kernel_modules, overlay_entries
 
 __all__ = [
     "BuiltImage", "ImageState", "ImageStore", "Manifest", "Progress",
@@ -124,8 +124,8 @@ class ImageStore:
 
     def digest(self, manifest: Manifest) -> str:
         """Sixteen hex digits over everything of ours that makes the image what it is."""
-        total = hashlib.sha256(f"{BUILDER_VERSION}\n{manifest.model_dump_json()}\n".encode())
-        for entry in overlay_entries(self._sources / "overlays" / manifest.overlay):
+        total = hashlib.sha256(f"{BUILDER_VERSION}\n{manifest.model_dump_json(exclude_defaults=True)}\n".encode())
+        for entry in self._overlaid(manifest):
             total.update(f"{entry.path}\n{entry.mode}\n{len(entry.data)}\n".encode() + entry.data)
         for source in manifest.sources:
             content = (self._sources / "sources" / source.file).read_bytes()
@@ -215,6 +215,10 @@ class ImageStore:
         _remove_old(folder.parent, digest)
         report(name, "ready", 1.0)
 
+    def _overlaid(self, manifest: Manifest) -> list[Entry]:
+        """The entries of all overlays, the one on top last."""
+        return [entry for name in manifest.all_overlays for entry in overlay_entries(self._sources / "overlays" / name)]
+
     def _pack(self, manifest: Manifest, tree: Tree, new: Path, report: Progress) -> dict[str, str]:
         report(manifest.name, "closure", None)
         picker = Picker(tree, manifest.arch)
@@ -224,8 +228,11 @@ class ImageStore:
             picker.take_command(pattern)
         entries = {entry.path.strip("/"): entry for entry in LAYOUT}
         entries |= {path.strip("/"): entry for path, entry in picker.entries.items()}
+        for edit in manifest.edits:
+            entry = edited(picker.entries, edit.path, edit.drop)
+            entries[entry.path.strip("/")] = entry
         more = kernel_modules(tree, manifest.modules, manifest.modules_on_demand, _unzstd)
-        more += overlay_entries(self._sources / "overlays" / manifest.overlay)
+        more += self._overlaid(manifest)
         more += [
             Entry.file(source.target, _compiled(self._sources / "sources" / source.file, manifest), 0o755)
             for source in manifest.sources

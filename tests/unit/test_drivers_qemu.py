@@ -106,11 +106,11 @@ def test_a_target_survives_being_noted(tmp_path: Path) -> None:
 
 
 def test_a_host_knows_its_name_its_mark_and_our_key(tmp_path: Path) -> None:
-    identity = identity_of(tmp_path / "identity")
+    identity, place = identity_of(tmp_path / "identity"), Place(tmp_path, "emu0")
     assert identity_of(tmp_path / "identity") == identity
-    files = {entry.path: entry for entry in read_cpio(qemu._own_files("emu0", 3, "abc", identity))}
+    files = {entry.path: entry for entry in read_cpio(qemu._own_files(place, 3, "abc", identity))}
     conf = files["etc/lab/host.conf"].data.decode()
-    assert conf == "LAB_NAME=emu0\nLAB_IP=192.168.77.3/24\nLAB_MARK=abc\n"
+    assert conf == f"LAB_NAME=emu0\nLAB_IP=192.168.77.3/24\nLAB_MARK=abc\nLAB_UUID={place.uuid}\n"
     assert files["root/.ssh/authorized_keys"].data.startswith(b"ssh-ed25519 ")
     key = files["etc/dropbear/dropbear_ed25519_host_key"]
     assert key.data[:15] == b"\0\0\0\x0bssh-ed25519"

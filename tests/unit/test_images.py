@@ -50,6 +50,7 @@ class FakeDebian:
     def __init__(self, failure: BaseException | None = None) -> None:
         self.failure = failure
         self.calls = 0
+        self.more: dict[str, bytes] = {}
 
     def __call__(self, manifest: Manifest, tree: Path, stage: Callable[[str], None]) -> None:
         self.calls += 1
@@ -59,6 +60,7 @@ class FakeDebian:
             "boot/vmlinuz-6.1.0": bzimage(elf()),
             "lib/modules/6.1.0/kernel/net/xen-netfront.ko": elf(),
             "lib/modules/6.1.0/modules.builtin": b"kernel/lib/crc16.ko\n",
+            **self.more,
         }.items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_bytes(content)
@@ -123,6 +125,47 @@ def test_the_digest_follows_overlay_manifest_and_modes(sources: Path) -> None:
     (sources / "tiny.toml").write_text(MANIFEST.replace("bookworm", "trixie"))
     digests.append(images.digest(images.manifest("tiny")))
     assert len(set(digests)) == 4
+
+
+def test_an_overlay_on_top_wins_and_an_edit_drops_lines(sources: Path) -> None:
+    (sources / "overlays/more").mkdir()
+    (sources / "overlays/more/init").write_text("#!/bin/sh\n# mine\n")
+    debian = FakeDebian()
+    more = 'overlays = ["more"]\n[[edits]]\npath = "/etc/cpu.xml"\ndrop = ["vme", "sep"]\n'
+    (sources / "tiny.toml").write_text(MANIFEST.replace("include = [", 'include = ["/etc/cpu.xml", ') + more)
+    debian.more = {"etc/cpu.xml": b"<a>\n <vme/>\n <sep/>\n <de/>\n</a>\n"}
+    built = store(sources, debian).ensure("tiny")
+    entries = {entry.path: entry for entry in read_cpio(built.initramfs.read_bytes())}
+    assert entries["init"].data == b"#!/bin/sh\n# mine\n"
+    assert entries["etc/cpu.xml"].data == b"<a>\n <de/>\n</a>\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "include", "said"),
+    [
+        ("/etc/cpu.xml", '"/etc/cpu.xml", ', "has no line with 'sep' to drop"),
+        ("/etc/cpu.xml", "", "is not taken"),
+    ],
+)
+def test_an_edit_that_finds_nothing_is_refused(sources: Path, path: str, include: str, said: str) -> None:
+    debian = FakeDebian()
+    debian.more = {"etc/cpu.xml": b"<vme/>\n"}
+    edits = f'[[edits]]\npath = "{path}"\ndrop = ["vme", "sep"]\n'
+    (sources / "tiny.toml").write_text(MANIFEST.replace("include = [", f"include = [{include}") + edits)
+    with pytest.raises(ConfigError, match=said):
+        store(sources, debian).ensure("tiny")
+
+
+def test_the_digest_follows_every_overlay_but_not_fields_a_manifest_does_not_use(sources: Path) -> None:
+    images = store(sources)
+    before = images.digest(images.manifest("tiny"))
+    (sources / "overlays/more").mkdir()
+    (sources / "tiny.toml").write_text(MANIFEST + 'overlays = []\nmodules_on_demand = []\n')
+    assert images.digest(images.manifest("tiny")) == before
+    (sources / "tiny.toml").write_text(MANIFEST + 'overlays = ["more"]\n')
+    with_more = images.digest(images.manifest("tiny"))
+    (sources / "overlays/more/a").write_text("x")
+    assert len({before, with_more, images.digest(images.manifest("tiny"))}) == 3
 
 
 def test_the_digest_follows_the_c_sources(sources: Path) -> None:

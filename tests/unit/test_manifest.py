@@ -58,6 +58,10 @@ def test_overlay_scripts_are_executable_and_parse(script: Path) -> None:
         ('name = "other"', "name"),
         ('[[sources]]\nfile = "../x.c"\ntarget = "/x"', r"sources\.0\.file"),
         ('[[sources]]\nfile = "none.c"\ntarget = "/x"', "sources"),
+        ('overlays = ["none"]', "overlay"),
+        ('[[edits]]\npath = "etc/x"\ndrop = ["a"]', r"edits\.0\.path"),
+        ('[[edits]]\npath = "/etc/x"\ndrop = []', r"edits\.0\.drop"),
+        ('[[edits]]\npath = "/etc/x"\ndrop = [""]', r"edits\.0\.drop\.0"),
     ],
 )
 def test_a_wrong_addition_is_refused_by_file_and_field(folder: Path, change: str, field: str) -> None:

@@ -130,7 +130,7 @@ class QemuPower:
             with target.initramfs.open("rb") as base, (folder / "initramfs").open("wb") as staged:
                 shutil.copyfileobj(base, staged, 1 << 20)
                 staged.write(b"\0" * (-staged.tell() % 4))  # the kernel wants each archive on a multiple of 4
-                staged.write(_own_files(self.place.name, self.index, mark, identity))
+                staged.write(_own_files(self.place, self.index, mark, identity))
         except OSError as error:
             raise InfraError(f"{self.place.name}: cannot prepare its initramfs: {error}") from error
 
@@ -218,8 +218,10 @@ def command_line(
     return command
 
 
-def _own_files(name: str, index: int, mark: str, identity: Identity) -> bytes:
-    settings: Mapping[str, str] = {"LAB_NAME": name, "LAB_IP": f"{NETWORK}.{index}/24", "LAB_MARK": mark}
+def _own_files(place: Place, index: int, mark: str, identity: Identity) -> bytes:
+    settings: Mapping[str, str] = {
+        "LAB_NAME": place.name, "LAB_IP": f"{NETWORK}.{index}/24", "LAB_MARK": mark, "LAB_UUID": place.uuid,
+    }  # fmt: skip
     conf = "".join(f"{key}={value}\n" for key, value in settings.items())
     entries: Sequence[Entry] = (
         Entry.file("etc/lab/host.conf", conf.encode()),
