@@ -15,6 +15,11 @@ MEDIA_IN_DOM0 = "/lab/media"
 DOM0_MEMORY_MIB = 640
 
 
+def dom0_memory(mib: int, arch: str) -> str:
+    """Xen's argument for dom0's memory: where dom0 could grow (not on Arm), it is told not to."""
+    return f"dom0_mem={mib}M,max:{mib}M" if arch == "amd64" else f"dom0_mem={mib}M"
+
+
 class BuiltImages:
     """The `Images` port on an image store. Nothing is built here: what is missing is an error that says so."""
 
@@ -48,7 +53,7 @@ class BuiltImages:
             hypervisor=dom0.hypervisor,
             kernel=dom0.kernel,
             initramfs=dom0.initramfs,
-            xen_args=(f"dom0_mem={memory}M,max:{memory}M", *appended),
+            xen_args=(dom0_memory(memory, dom0.arch), *appended),
             media=media,
         )
 

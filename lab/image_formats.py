@@ -198,14 +198,17 @@ def _program_headers(data: bytes) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _sections(data: bytes) -> Iterator[tuple[str, int, int]]:
-    """(name, file offset, size) of each section of a 64-bit file; 32-bit ones have none that we want."""
-    if not is_elf(data) or data[4] != 2:
+    """(name, file offset, size) of each section."""
+    if not is_elf(data):
         return
-    (table,) = struct.unpack_from("<Q", data, 40)
-    size, count, names = struct.unpack_from("<HHH", data, 58)
+    if data[4] == 2:
+        (table,), counts, form = struct.unpack_from("<Q", data, 40), 58, "<IIQQQQ"
+    else:
+        (table,), counts, form = struct.unpack_from("<I", data, 32), 46, "<IIIIII"
+    size, count, names = struct.unpack_from("<HHH", data, counts)
     if not count:
         return
-    heads = [struct.unpack_from("<IIQQQQ", data, table + i * size) for i in range(count)]
+    heads = [struct.unpack_from(form, data, table + i * size) for i in range(count)]
     for name, kind, _flags, _address, offset, length in heads:
         yield _text_at(data, heads[names][4] + name), offset, 0 if kind == 8 else length  # 8: NOBITS
 

@@ -53,7 +53,7 @@ class Manifest(_Strict):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     kind: Literal["dom0", "guest"]
     suite: Annotated[str, StringConstraints(pattern=r"^[a-z]+$")]
-    arch: Literal["amd64", "arm64"]
+    arch: Literal["amd64", "arm64", "armhf"]
     xen: Annotated[str, StringConstraints(pattern=r"^4\.[0-9]+$")] | None = None
     packages: Annotated[tuple[Package, ...], Field(min_length=1)]
     commands: tuple[TreePath, ...] = ()
@@ -107,13 +107,15 @@ def _extended(path: Path, above: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _filled(content: dict[str, Any]) -> dict[str, Any]:
-    """The manifest with its Xen series in the place of `{xen}`, wherever that stands."""
-    series = content.get("xen")
+    """The manifest with its Xen series in the place of `{xen}` and its architecture in that of `{arch}`, everywhere."""
+    words = {f"{{{name}}}": content.get(name) for name in ("xen", "arch")}
 
     def fill(value: object) -> object:
         match value:
             case str():
-                return value.replace("{xen}", series) if isinstance(series, str) else value
+                for word, stands_for in words.items():
+                    value = value.replace(word, stands_for) if isinstance(stands_for, str) else value
+                return value
             case list():
                 return [fill(one) for one in value]
             case dict():

@@ -14,7 +14,11 @@ from pathlib import Path, PurePosixPath
 
 from lab.image_formats import Entry, elf_needs, is_elf, module_info, uncompressed
 
-LIBRARY_FOLDERS: Mapping[str, str] = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+LIBRARY_FOLDERS: Mapping[str, str] = {
+    "amd64": "x86_64-linux-gnu",
+    "arm64": "aarch64-linux-gnu",
+    "armhf": "arm-linux-gnueabihf",
+}
 LAYOUT = (
     Entry.link("bin", "usr/bin"),
     Entry.link("sbin", "usr/bin"),

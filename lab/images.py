@@ -26,7 +26,16 @@ from lab.errors import ConfigError, Evidence, InfraError
 from lab.image_debian import Extractor, disk_full, extract_with_mmdebstrap, need_tools
 from lab.image_formats import Entry, FormatError, cpio_archive, kernel_image, uncompressed
 from lab.image_manifest import Manifest, load_manifest, load_manifests
-from lab.image_tree import LAYOUT, NotInTreeError, Picker, Tree, edited, kernel_modules, overlay_entries
+from lab.image_tree import (
+    LAYOUT,
+    LIBRARY_FOLDERS,
+    NotInTreeError,
+    Picker,
+    Tree,
+    edited,
+    kernel_modules,
+    overlay_entries,
+)
 
 __all__ = [
     "BuiltImage", "ImageState", "ImageStore", "Manifest", "Progress",
@@ -39,7 +48,6 @@ SPACE_FOR_A_BUILD = 2 * 1024**3
 KEEP_OLD_FOR = 24 * 3600.0
 _BUILDS_AT_ONCE = 2
 _MEDIA_SPARE = 8 * 1024**2
-_COMPILERS = {"amd64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc"}
 
 
 class Progress(Protocol):
@@ -52,8 +60,9 @@ class Progress(Protocol):
 class BuiltImage:
     """A finished image. The files are never changed; do not write to them.
 
-    `hypervisor` is an uncompressed ELF (multiboot) on amd64 and None for a guest; `kernel` is a raw ELF vmlinux
-    on amd64 (an Image on arm64); `initramfs` is zstd for a dom0 and plain for a guest.
+    `hypervisor` is an uncompressed ELF (multiboot) on amd64, an Image on arm64, and None for a guest; `kernel` is a
+    raw ELF vmlinux on amd64, an Image on arm64 and a zImage on armhf; `initramfs` is zstd for a dom0 and plain for a
+    guest.
     """
 
     name: str
@@ -335,9 +344,10 @@ def _unzstd(data: bytes) -> bytes:
 
 
 def _compiled(source: Path, manifest: Manifest) -> bytes:
-    compiler = _COMPILERS[manifest.arch]
+    compiler = f"{LIBRARY_FOLDERS[manifest.arch]}-gcc"
     if shutil.which(compiler) is None:
-        raise InfraError(f"{compiler} is not installed", hint=f"apt install gcc-{compiler.removesuffix('-gcc')}")
+        packages = f"gcc-{LIBRARY_FOLDERS[manifest.arch].replace('_', '-')} libc6-dev-{manifest.arch}-cross"
+        raise InfraError(f"{compiler} is not installed", hint=f"apt install {packages}")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "program"
         flags = ["-static", "-Os", "-Wall", "-Wextra", "-Werror", "-s", "-ffunction-sections", "-Wl,--gc-sections"]

@@ -3,6 +3,7 @@
 import gzip
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.image_formats import Entry, FormatError, cpio_archive, elf_needs, is_elf, kernel_image, read_cpio, uncompressed
+from lab.image_formats import (
+    Entry,
+    FormatError,
+    cpio_archive,
+    elf_needs,
+    is_elf,
+    kernel_image,
+    module_info,
+    read_cpio,
+    uncompressed,
+)
 
 names = st.text(st.characters(categories=("L", "N"), include_characters="-_. "), min_size=1, max_size=20).filter(
     lambda name: name not in {".", "..", "TRAILER!!!"}
@@ -71,6 +82,19 @@ def test_an_elf_program_names_its_loader_and_libraries() -> None:
     assert interpreter is not None
     assert "ld-linux" in interpreter
     assert any(name.startswith("libc.so") for name in libraries)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_kernel_module_of_either_size_tells_what_it_needs(bits: int) -> None:
+    names, info = b"\0.modinfo\0.shstrtab\0", b"depends=crc16,jbd2\0alias=fs-ext4\0alias=ext3\0"
+    head, section, word = (52, "<IIIIII", "<I") if bits == 32 else (64, "<IIQQQQ", "<Q")
+    size = struct.calcsize(section)
+    sections = [(0,) * 6, (1, 1, 0, 0, head + len(names), len(info)), (10, 3, 0, 0, head, len(names))]
+    elf = bytearray(b"\x7fELF" + bytes([1 if bits == 32 else 2, 1])).ljust(head, b"\0")
+    struct.pack_into(word, elf, 32 if bits == 32 else 40, head + len(names) + len(info))
+    struct.pack_into("<HHH", elf, 46 if bits == 32 else 58, size, len(sections), 2)
+    data = bytes(elf) + names + info + b"".join(struct.pack(section, *one) for one in sections)
+    assert module_info(data) == {"depends": ["crc16,jbd2"], "alias": ["fs-ext4", "ext3"]}
 
 
 def test_compression_is_seen_by_its_first_bytes() -> None:

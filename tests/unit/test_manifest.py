@@ -89,13 +89,13 @@ def test_a_wrong_value_is_refused_by_file_and_field(folder: Path, old: str, new:
 
 
 def test_a_manifest_extends_another_lists_grow_and_the_rest_is_replaced(folder: Path) -> None:
-    (folder / "_base.toml").write_text(GOOD.replace("busybox-static", "xen-utils-{xen}").replace('guest"', 'dom0"', 1))
+    (folder / "_base.toml").write_text(GOOD.replace("busybox-static", "xen-{xen}-{arch}").replace('guest"', 'dom0"', 1))
     (folder / "one.toml").write_text('extends = "_base"\nxen = "4.17"\nsuite = "trixie"\npackages = ["bash"]\n')
     (folder / "two.toml").write_text('extends = "one"\nxen = "4.20"\n')
     manifests = load_manifests(folder)
     assert set(manifests) == {"one", "two"}  # a file that begins with _ is only there to be extended
-    assert manifests["one"].packages == ("xen-utils-4.17", "bash")
-    assert manifests["two"].packages == ("xen-utils-4.20", "bash")
+    assert manifests["one"].packages == ("xen-4.17-amd64", "bash")
+    assert manifests["two"].packages == ("xen-4.20-amd64", "bash")
     assert (manifests["one"].suite, manifests["one"].kind) == ("trixie", "dom0")
 
 
