@@ -68,7 +68,10 @@ class StepFailure(LabError):  # noqa: N818 - the word of the field, and not a mi
 
 
 class Blocked(LabError):  # noqa: N818 - a status, as in OSSTest
-    """A job this one needs did not pass."""
+    """Something the job needs is not there: a job that did not pass, or support in its Xen or its host.
+
+    Nothing was tested, so this is no pass; the message says what is missing.
+    """
 
     exit_code = 1
 

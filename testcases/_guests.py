@@ -45,15 +45,26 @@ QUICK_BOOT_OF_KIND: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+OPTIONS: Final[Mapping[str, str]] = {"guest_hap": "hap", "guest_pvshim": "pvshim"}
+"""Runvars that switch an option of xl's guest configuration on (1) or off (0)."""
+
+
+def guest_options(runvars: Runvars) -> Mapping[str, int]:
+    """The options of xl's guest configuration that the job's runvars switch."""
+    return {option: runvars.integer(name, 0, low=0, high=1) for name, option in OPTIONS.items() if runvars.get(name)}
+
+
 def guest_config(runvars: Runvars, files: GuestFiles, *, job: str, host_address: str) -> GuestConfig:
     """The guest this job's runvars ask for; its disk is the one that disk-create has left in `disk_path`."""
     memory, kind = runvars.integer("guest_memory", 128, low=32, high=65536), runvars.choice("guest_kind", KINDS)
     disks: tuple[GuestDisk, ...] = ()
     if path := runvars.get("disk_path"):
         disks = (GuestDisk(path=path, format=runvars.choice("disk_format", DISK_FORMATS)),)
+    options = guest_options(runvars)
     return GuestConfig(
         name=GUEST,
-        kind=kind,
+        # with a shim, what Xen runs is a PVH guest, in which a Xen runs the PV guest
+        kind="pvh" if options.get("pvshim") else kind,
         memory_mib=memory,
         vcpus=runvars.integer("guest_vcpus", 1, low=1, high=128),
         kernel=files.kernel,
@@ -68,6 +79,7 @@ def guest_config(runvars: Runvars, files: GuestFiles, *, job: str, host_address:
         disks=disks,
         bridge="xenbr0",
         mac=guest_mac(job),
+        options=options,
     )
 
 

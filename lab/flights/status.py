@@ -21,7 +21,7 @@ class JobStatus(enum.Enum):
     PASS = "pass"  # noqa: S105 - not a password
     FAIL = "fail"
     BROKEN = "broken"
-    #: a job this one needs did not pass
+    #: something this job needs is not there: a job that did not pass, or support in its Xen or its host
     BLOCKED = "blocked"
     #: given up because hardware is too contended
     STARVED = "starved"

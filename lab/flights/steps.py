@@ -87,8 +87,9 @@ _STEPS: dict[str, Step] = {}
 def step(name: str, *, timeout_s: float) -> Callable[[Callable[[StepContext], None]], Callable[[StepContext], None]]:
     """Declare a function as the step `name`; the same name twice is a mistake.
 
-    The function returns when the step passed. It raises `StepFailure` when the product did wrong and `SkipStep` when
-    there is nothing to do; any other exception means that the lab is broken.
+    The function returns when the step passed. It raises `StepFailure` when the product did wrong, `SkipStep` when
+    there is nothing to do, and `Blocked` when the job cannot be done here at all: it ends then, with the logs kept and
+    the reason shown. Any other exception means that the lab is broken.
     """
 
     def declare(function: Callable[[StepContext], None]) -> Callable[[StepContext], None]:

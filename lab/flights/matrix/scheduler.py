@@ -1,9 +1,32 @@
-"""Xen's schedulers."""
+"""Xen's schedulers.
+
+Each that is not Xen's own choice is an argument at boot, and so a set-up of its own; credit2 shares one with others.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from lab.flights.matrix.table import Variant
+from lab.flights.matrix.table import OLDER, Variant
 
-VARIANTS: Final[tuple[Variant, ...]] = ()
+
+def _scheduler(name: str, job: str = "", *, argument: bool = True) -> Variant:
+    return Variant(
+        name=f"xl-{job or name}",
+        recipe="test-scheduler",
+        runvars={
+            "guest_kind": "pv",
+            "scheduler": name,
+            **({"xen_boot_append": f"sched={name}"} if argument else {}),
+        },
+        images={"dom0_image": OLDER},
+    )
+
+
+VARIANTS: Final[tuple[Variant, ...]] = (
+    # what Xen takes if it is not told: reuses a host as others have set it up, and holds Xen to its own choice
+    _scheduler("credit2", argument=False),
+    _scheduler("credit", "credit1"),
+    _scheduler("rtds"),
+    _scheduler("null"),
+)

@@ -1,0 +1,45 @@
+"""Features of the hypervisor that have a recipe of their own."""
+
+from __future__ import annotations
+
+from lab.flights.recipe import Recipe, Role, register, run, test_frame
+
+_ROLES = (Role(name="host"),)
+
+register(
+    Recipe(
+        name="test-multivcpu",
+        summary="a guest with several virtual CPUs uses them all, loses one and gets it back, is saved and restored",
+        roles=_ROLES,
+        lines=test_frame(
+            _ROLES,
+            (
+                run("guest-start"),
+                run("fault-inject"),
+                run("guest-vcpus"),
+                run("guest-saverestore"),
+                run("guest-stop"),
+            ),
+        ),
+    )
+)
+
+register(
+    Recipe(
+        name="test-shadow",
+        summary="a guest whose memory Xen translates by shadow page tables is saved, moved and stopped",
+        roles=_ROLES,
+        lines=test_frame(
+            _ROLES,
+            (
+                run("support-check", needs="shadow"),
+                run("guest-start"),
+                run("guest-paging"),
+                run("fault-inject"),
+                run("guest-saverestore"),
+                run("guest-localmigrate"),
+                run("guest-stop"),
+            ),
+        ),
+    )
+)

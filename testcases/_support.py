@@ -1,0 +1,77 @@
+"""What a job needs that a build of Xen or a host may lack: how to look, and what is missing. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from lab.flights.runvars import Runvars
+from testcases._readings import Reading
+from testcases._schedulers import SCHEDULERS
+from testcases._xl_output import parse_xl_info, parse_xl_list
+
+Readings = Mapping[str, Reading]
+
+
+@dataclass(frozen=True)
+class Support:
+    """A thing that may be missing: `missing` says why it is, from what the commands said; None when it is there."""
+
+    missing: Callable[[Readings, Runvars], str | None]
+    commands: Mapping[str, str] = field(default_factory=lambda: {"info": "xl info"})
+
+
+def scheduler_missing(readings: Readings, runvars: Runvars) -> str | None:
+    """Why the job's scheduler cannot run here: Xen has it not, or there are too few processors for it."""
+    wanted = runvars.choice("scheduler", SCHEDULERS)
+    info = parse_xl_info(readings["info"].output)
+    if re.search(rf"Could not find scheduler: {wanted}\b", readings["log"].output):
+        return f"this Xen was built without the scheduler {wanted}"
+    if wanted == "null":
+        taken = sum(domain.vcpus for domain in parse_xl_list(readings["domains"].output))
+        needed = taken + runvars.integer("guest_vcpus", 1, low=1, high=128)
+        have = int(info.get("nr_cpus", "0") or 0)
+        if have < needed:
+            return f"null gives each virtual CPU a processor of its own: {needed} are needed, the host has {have}"
+    return None
+
+
+def capability_missing(*names: str) -> Callable[[Readings, Runvars], str | None]:
+    """Why this Xen on this host lacks one of the `virt_caps` called `names`."""
+
+    def missing(readings: Readings, _runvars: Runvars) -> str | None:
+        have = parse_xl_info(readings["info"].output).get("virt_caps", "").split()
+        lacking = [name for name in names if name not in have]
+        can = " ".join(have) or "nothing"
+        return f"Xen cannot do {', '.join(lacking)} here (it can do: {can})" if lacking else None
+
+    return missing
+
+
+def livepatch_missing(readings: Readings, _runvars: Runvars) -> str | None:
+    """Why this Xen takes no live patches."""
+    listed = readings["livepatch"]
+    if listed.exit_status == 0:
+        return None
+    return f"this Xen was built without live patching: {_last_line(listed.output)}"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "it says nothing"
+
+
+SUPPORT: Final[Mapping[str, Support]] = MappingProxyType(
+    {
+        "scheduler": Support(
+            scheduler_missing, MappingProxyType({"info": "xl info", "log": "xl dmesg", "domains": "xl list"})
+        ),
+        "pvh": Support(capability_missing("hvm")),
+        "shadow": Support(capability_missing("hvm", "shadow")),
+        "livepatch": Support(livepatch_missing, MappingProxyType({"livepatch": "xen-livepatch list"})),
+    }
+)
+"""By the name a recipe line gives as `needs`."""
