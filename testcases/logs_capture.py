@@ -10,6 +10,7 @@ from typing import Final
 from lab.errors import InfraError, StepFailure
 from lab.flights.steps import SkipStep, StepContext, step
 from lab.hosts.protocols import HostAccess
+from testcases._debug_keys import ask_dom0, ask_xen
 from testcases._readings import read_all
 
 COMMANDS: Final = {
@@ -23,6 +24,15 @@ COMMANDS: Final = {
     "free": "free; df -k",
     "network": "ip addr; ip route; bridge link",
     "losetup": "losetup -a",
+    "cpuinfo": "cat /proc/cpuinfo",
+    "interrupts": "cat /proc/interrupts",
+    "event-channels": "lsevtchn 0",
+    "modules": "cat /proc/modules",
+}
+# Twice, to tell a CPU that hangs from one that works.
+AFTER_FAILURE: Final = {
+    "xenctx": "for turn in 1 2; do xl list | while read -r name domid rest; do case $domid in [1-9]*) "
+    'echo "turn $turn: $name ($domid)"; xenctx -C "$domid" </dev/null;; esac; done; sleep 1; done',
 }
 FILE_LIMIT: Final = 1 << 20
 TAIL: Final = 256 << 10
@@ -32,17 +42,20 @@ TAIL: Final = 256 << 10
 def logs_capture(ctx: StepContext) -> None:
     """Keep what the host can tell of the job: Xen's and dom0's state and logs, and every guest's console.
 
-    Of a host that does not answer any more, the end of its serial console is kept, and then the step fails.
+    After a failure its debug keys and the state of its guests' CPUs are kept, too. Of a host that does not answer any
+    more, the end of its serial console is kept, and what Xen says to debug keys typed there; then the step fails.
     """
     host = ctx.host()
     for name, path in host.logs.items():
         if path.is_file():
             ctx.save(f"{file_name(name)}.log", path.read_bytes()[-FILE_LIMIT:])
     try:
-        readings = read_all(host.shell, COMMANDS, timeout_s=60)
+        if ctx.failed:
+            ctx.save("debug-keys.txt", ask_dom0(ctx, host)[-FILE_LIMIT:])
+        readings = read_all(host.shell, COMMANDS | (AFTER_FAILURE if ctx.failed else {}), timeout_s=90)
         files = _log_files(host)
     except (StepFailure, InfraError):
-        ctx.save("serial-console.txt", host.console.read(max(0, host.console.offset() - TAIL)))
+        _keep_console(ctx, host)
         if host.power.get() is False and not ctx.runvars.get(f"{ctx.role}_xen_version"):
             raise SkipStep(f"{host.name}: the job ended before it booted") from None
         raise
@@ -54,12 +67,26 @@ def logs_capture(ctx: StepContext) -> None:
     ctx.log(f"{host.name}: kept {len(readings)} command outputs and {len(files)} log files")
 
 
+def _keep_console(ctx: StepContext, host: HostAccess) -> None:
+    """All that is left to ask a host whose dom0 does not answer."""
+    ctx.save("serial-console.txt", host.console.read(max(0, host.console.offset() - TAIL)))
+    if host.power.get() is False:
+        return
+    try:
+        said = ask_xen(ctx, host)
+    except (InfraError, OSError) as error:
+        ctx.log(f"{host.name}: nothing can be typed on its serial console: {error}")
+        return
+    ctx.save("debug-keys.txt", said)
+    ctx.log(f"{host.name}: dom0 does not answer; to debug keys on the serial console Xen said {len(said)} bytes")
+
+
 def _log_files(host: HostAccess) -> list[tuple[str, str]]:
     """The ends of all files under /var/log/xen, in one command; a guest's name is part of some of their names."""
     token = secrets.token_hex(8)
     result = host.shell.script(
         "find /var/log/xen -type f 2>/dev/null | while read -r file; do "
-        f"printf '\\n@@{token} %s\\n' \"$file\"; tail -c {TAIL} \"$file\"; done",
+        f'printf \'\\n@@{token} %s\\n\' "$file"; tail -c {TAIL} "$file"; done',
         timeout_s=60,
         check=False,
     )

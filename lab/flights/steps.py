@@ -42,6 +42,10 @@ class StepContext(Protocol):
         """The job's runvars; `set` records an output."""
 
     @property
+    def failed(self) -> bool:
+        """Whether an earlier step of this attempt did not pass; only lines that always run can see it true."""
+
+    @property
     def guard(self) -> Guard:
         """Raises when waiting has become pointless; give it to every wait of your own."""
 

@@ -26,6 +26,16 @@ _FATAL: Final = (
 )
 
 
+def panic_reason(text: str) -> str:
+    """The line after the last `Panic on CPU` of Xen, which names the cause; empty when there is none (yet).
+
+    >>> panic_reason("(XEN) Panic on CPU 0:\\n(XEN) FATAL TRAP: vec 2, NMI[0000]\\n")
+    'FATAL TRAP: vec 2, NMI[0000]'
+    """
+    found = re.findall(r"Panic on CPU \d+:[^\n]*\n\(XEN\)(?: \[[^\]]*\])? ([^\n]+)\n", text)
+    return str(found[-1]).strip()[:_OVERLAP] if found else ""
+
+
 class FatalMatcher:
     """Looks for fatal symptoms in a stream of console bytes; work and memory per byte are bounded."""
 

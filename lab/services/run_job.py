@@ -278,6 +278,7 @@ class _Run:
             runvars=runvars.restricted(readable_inputs(role)) if line.setup else runvars,
             guard=guard,
             step_log=log,
+            failed=self._failed,
         )
 
     def _still_held(self) -> None:

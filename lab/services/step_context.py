@@ -62,6 +62,7 @@ class JobStep:
     runvars: Runvars
     guard: Guard
     step_log: StepLog
+    failed: bool = False
 
     @property
     def roles(self) -> tuple[str, ...]:

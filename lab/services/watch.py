@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterable
 
 from lab.errors import Evidence, HostDiedError, LabError, StepFailure
-from lab.hosts.health import FatalMatcher, Symptom
+from lab.hosts.health import FatalMatcher, Symptom, panic_reason
 from lab.hosts.protocols import HostAccess
 
 LOOK_EVERY_S = 0.5
+SETTLE_S = 0.3
+"""A panic's cause is printed after its first line; so long the console is left to go on, once."""
 TAIL_BYTES = 4096
 
 
@@ -72,8 +74,11 @@ class HostWatch:
         watched.offset += len(data)
         if data and watched.symptom is None:
             watched.symptom = watched.matcher.feed(data)
+            if watched.symptom is not None:
+                time.sleep(SETTLE_S)
         if (symptom := watched.symptom) is not None:
+            tail = console_tail(host)
             raise FatalConsoleError(
-                f"{host.name}: {symptom.name}: {symptom.line}",
-                evidence=Evidence(host=host.name, console_tail=console_tail(host)),
+                f"{host.name}: {symptom.name}: {panic_reason(tail) or symptom.line}",
+                evidence=Evidence(host=host.name, console_tail=tail),
             )

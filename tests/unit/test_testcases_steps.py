@@ -311,6 +311,7 @@ class FakeContext:
     lines: list[str] = field(default_factory=list)
     saved: dict[str, bytes] = field(default_factory=dict)
     waited: float = 0.0
+    failed: bool = False
 
     def __post_init__(self) -> None:
         self.runvars = Runvars(self.values)

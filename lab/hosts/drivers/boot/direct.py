@@ -12,6 +12,7 @@ from lab.hosts.drivers.machine.architecture import check_arguments
 from lab.hosts.drivers.machine.place import Place
 from lab.hosts.drivers.machine.qemu import QemuPower
 from lab.hosts.drivers.shell.ssh import SshShell
+from lab.hosts.health import panic_reason
 from lab.hosts.protocols import BootTarget, Guard, no_guard
 
 _XEN_PANIC = re.compile(rb"\(XEN\)[^\n]*(?:Panic on CPU|Xen BUG at|FATAL TRAP|FATAL PAGE FAULT)[^\n]*")
@@ -78,7 +79,7 @@ class DirectBoot:
         evidence = Evidence(host=name, output=self.power.died(), console_tail=self.console.tail(since))
         start = self.console.read(since, since + (1 << 20))
         if said.startswith("(XEN)") and _XEN_BANNER.search(start):
-            reason = _panic_reason(self.console.tail(since, limit=1 << 16)) or said
+            reason = panic_reason(self.console.tail(since, limit=1 << 16)) or said
             raise StepFailure(f"{name}: Xen panicked while booting: {reason}", evidence=evidence)
         if said.startswith(("LAB-HOST-FAILED", "Kernel panic")):
             raise InfraError(f"{name}: dom0 did not come up: {said}", evidence=evidence)
@@ -96,9 +97,3 @@ class DirectBoot:
                 f"{self.place.name}: dom0 is ready but its shell does not answer: {error.message}",
                 evidence=error.evidence,
             ) from error
-
-
-def _panic_reason(text: str) -> str:
-    """The line after Xen's `Panic on CPU`, which names the cause."""
-    found = re.search(r"Panic on CPU \d+:[^\n]*\n\(XEN\)(?: \[[^\]]*\])? ([^\n]+)", text)
-    return found.group(1).strip() if found else ""
