@@ -24,13 +24,15 @@ def guest_start(ctx: StepContext) -> None:
     host.toolstack.create(config)
     created = watch.seconds
     state = guest.require_listed()
+    _await_ready(ctx, guest, limit_s=READY_LIMIT_S[config.kind])
+    ready = watch.seconds
+    if state.vcpus != config.vcpus:
+        state = guest.require_listed()  # a CPU is listed from when the guest's kernel has brought it up
     if (state.memory_mib, state.vcpus) != (config.memory_mib, config.vcpus):
         raise guest.failure(
             f"the guest should have {config.memory_mib} MiB and {config.vcpus} CPU, "
             f"but is listed with {state.memory_mib} MiB and {state.vcpus}"
         )
-    _await_ready(ctx, guest, limit_s=READY_LIMIT_S[config.kind])
-    ready = watch.seconds
     life = guest.life()
     if life.boot_id == ctx.runvars.get("guest_boot_id"):
         raise guest.failure(f"the guest should have booted anew, but it is boot {life.boot_id} again")

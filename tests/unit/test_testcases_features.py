@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import count
 
 import pytest
 from test_testcases_steps import FakeContext, FakeGuest, FakeHost
 
-from lab.errors import Blocked, LabBug, StepFailure
+from lab.errors import Blocked, HostDiedError, LabBug, StepFailure
 from lab.flights.runvars import Runvars
 from lab.flights.steps import GuestFiles
 from lab.hosts.protocols import AgentReply
@@ -16,6 +17,7 @@ from testcases._schedulers import SCHEDULERS, parse_table, parse_vcpu_list, shar
 from testcases.guest_paging import guest_paging, paging_of
 from testcases.guest_scheduler import guest_scheduler
 from testcases.guest_vcpus import guest_vcpus, online
+from testcases.logs_capture import logs_capture
 from testcases.support_check import support_check
 
 CREDIT2 = """\
@@ -322,3 +324,49 @@ def test_the_wrong_paging_is_a_failure(ctx: FakeContext, host: FakeHost, running
     ctx.runvars.set("guest_hap", "1")
     with pytest.raises(StepFailure, match="by hap, but does by shadow"):
         guest_paging(ctx)
+
+
+# --- what is kept after a failure
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time passes a second at each look."""
+    clock = count()
+    monkeypatch.setattr("testcases._debug_keys.time.monotonic", lambda: float(next(clock)))
+
+
+def test_after_a_failure_the_debug_keys_are_kept_too(ctx: FakeContext, host: FakeHost, quick: None) -> None:
+    logs_capture(ctx)
+    assert "debug-keys.txt" not in ctx.saved
+    ctx.failed, host.console.data = True, b"before "
+    real = host.shell.script
+
+    def script(text: str, *args: str, **more: object) -> object:
+        if "debug-keys" in text:
+            host.console.data += b"(XEN) 'd' pressed"
+        return real(text, *args, **more)  # type: ignore[arg-type]
+
+    host.shell.script = script  # type: ignore[method-assign,assignment]
+    logs_capture(ctx)
+    assert ctx.saved["debug-keys.txt"] == b"(XEN) 'd' pressed"
+    assert "xenctx.txt" in ctx.saved
+
+
+def test_when_dom0_does_not_answer_xen_is_asked_on_the_serial_console(
+    ctx: FakeContext, host: FakeHost, quick: None
+) -> None:
+    host.shell.dead, host.console.data = True, b"(XEN) before"
+    typed: list[bytes] = []
+
+    def write(data: bytes) -> None:
+        typed.append(data)
+        host.console.data += b"(XEN) 'd' pressed"
+
+    host.console.write = write  # type: ignore[attr-defined]
+    ctx.runvars.set("host_xen_version", "4.17.5")
+    with pytest.raises(HostDiedError):
+        logs_capture(ctx)
+    assert typed == [b"\x01\x01\x01dqregm"]
+    assert ctx.saved["serial-console.txt"] == b"(XEN) before"
+    assert ctx.saved["debug-keys.txt"] == b"(XEN) 'd' pressed"
