@@ -8,6 +8,7 @@ from lab.errors import ConfigError
 from lab.flights.reuse import setup_key
 from lab.flights.runvars import Runvars
 from lab.flights.steps import GuestFiles
+from lab.flights.xsm import MODES, boot_arguments
 from lab.hosts.protocols import BOOT_ARGUMENT, BootTarget
 from lab.images import BuiltImage, ImageStore
 
@@ -42,6 +43,7 @@ class BuiltImages:
                 raise ConfigError(
                     f"xen_boot_append: {argument!r} is not a boot argument", hint="letters, digits and ._:/=@,+- only"
                 )
+        flask = boot_arguments(runvars.choice("flask", MODES)) if runvars.get("flask") else ()
         media = None
         if guest:
             self._built(guest, kind="guest")
@@ -53,7 +55,7 @@ class BuiltImages:
             hypervisor=dom0.hypervisor,
             kernel=dom0.kernel,
             initramfs=dom0.initramfs,
-            xen_args=(dom0_memory(memory, dom0.arch), *appended),
+            xen_args=(dom0_memory(memory, dom0.arch), *flask, *appended),
             media=media,
         )
 

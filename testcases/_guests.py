@@ -115,10 +115,13 @@ class Life:
 class Guest:
     """The job's guest on one host, as a step sees it: one console, of which only what is new is fetched."""
 
-    def __init__(self, ctx: StepContext, host: HostAccess) -> None:
+    def __init__(self, ctx: StepContext, host: HostAccess, name: str = GUEST, *, alone: bool = True) -> None:
+        """`alone`: no other guest may be on the host."""
         self.ctx = ctx
         self.host = host
-        self.console = host.toolstack.console(GUEST)
+        self.name = name
+        self.alone = alone
+        self.console = host.toolstack.console(name)
 
     def failure(self, message: str, *, output: str = "") -> StepFailure:
         """The failure `message`, with what the guest printed last as evidence."""
@@ -128,15 +131,15 @@ class Guest:
         )
 
     def require_listed(self) -> GuestState:
-        """The guest as the toolstack lists it, alone; `StepFailure` when it is not, or is crashed or dying."""
+        """The guest as the toolstack lists it; `StepFailure` when it is not, is crashed or dying, or not alone."""
         listed = self.host.toolstack.guests()
-        state = next((guest for guest in listed if guest.name == GUEST), None)
+        state = next((guest for guest in listed if guest.name == self.name), None)
         if state is None:
-            raise self.failure(f"{GUEST!r} should run, but there is {_names(listed)}")
+            raise self.failure(f"{self.name!r} should run, but there is {_names(listed)}")
         if "c" in state.state or "d" in state.state:
-            raise self.failure(f"{GUEST!r} should run, but is in state {state.state!r}")
-        if len(listed) > 1:  # e.g. the other half of a migration
-            raise self.failure(f"only {GUEST!r} should be there, but there is {_names(listed)}")
+            raise self.failure(f"{self.name!r} should run, but is in state {state.state!r}")
+        if self.alone and len(listed) > 1:  # e.g. the other half of a migration
+            raise self.failure(f"only {self.name!r} should be there, but there is {_names(listed)}")
         return state
 
     def require_none(self, when: str) -> None:

@@ -252,7 +252,7 @@ def _places(job: Job, recipes: Mapping[str, Recipe], now: datetime) -> dict[str,
     stale = job.status is JobStatus.QUEUED
     cells = {step.testid: _cell(job, step, now, stale=stale) for step in job.last.steps} if job.last else {}
     rows: dict[str, list[Cell]] = {}
-    for testid in _planned(list(cells), recipe):
+    for testid in _planned(job, list(cells), recipe):
         base, _, role = testid.rpartition("/")
         row = rows.setdefault(base if role in roles and len(roles) > 1 else testid, [])
         if testid in cells:
@@ -265,9 +265,9 @@ def _places(job: Job, recipes: Mapping[str, Recipe], now: datetime) -> dict[str,
     }
 
 
-def _planned(done: list[str], recipe: Recipe | None) -> list[str]:
+def _planned(job: Job, done: list[str], recipe: Recipe | None) -> list[str]:
     """The testids a job has or will have; a step that is not in the recipe stays after the one it followed."""
-    lines = [line.testid for line in recipe.lines] if recipe else []
+    lines = [line.testid for line in recipe.lines_of(job.values)] if recipe else []
     return lines if set(done) <= set(lines) else merge_order([done, lines])
 
 
@@ -496,7 +496,9 @@ def job_page(
         worker=attempt.worker if attempt else "",
         hosts=tuple(attempt.hosts.items()) if attempt else (),
         steps=steps,
-        to_come=tuple(line.testid for line in recipe.lines if line.testid not in seen) if recipe and coming else (),
+        to_come=tuple(line.testid for line in recipe.lines_of(job.values) if line.testid not in seen)
+        if recipe and coming
+        else (),
         marks=marks,
         lanes=max((mark.lane for mark in marks), default=0) + 1,
         runvars=tuple(_runvar_line(runvar, attempt) for runvar in job.runvars),

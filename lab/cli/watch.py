@@ -74,7 +74,7 @@ def _progress(job: Job) -> str:
     if last is None or recipe is None:
         return ""
     done = sum(1 for step in last.steps if step.status.final)
-    return f"{done}/{len(recipe.lines)}"
+    return f"{done}/{len(recipe.lines_of(job.values))}"
 
 
 def _now(job: Job) -> str:

@@ -30,7 +30,8 @@ class Line:
     `testid` is the step's stable name across flights; `role` the host it works on (None: the job's first);
     `iffail` what a failure of the product means here; `always` runs it even after a failure; `setup` marks a step
     that prepares the host: it reads declared inputs only and is skipped on a host that is reused. Neighbouring lines
-    with one `together` run side by side, each on its own host.
+    with one `together` run side by side, each on its own host. A line with `when` is there only in jobs that have a
+    runvar of that name.
     """
 
     step: str
@@ -40,6 +41,7 @@ class Line:
     always: bool = False
     setup: bool = False
     together: str = ""
+    when: str = ""
     args: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -61,6 +63,10 @@ class Recipe:
         if unknown := {line.role for line in self.lines if line.role} - roles:
             raise LabBug(f"recipe {self.name}: role {', '.join(sorted(unknown))} is not declared")
 
+    def lines_of(self, runvars: Mapping[str, str]) -> tuple[Line, ...]:
+        """The lines that a job with these runvars has."""
+        return tuple(line for line in self.lines if not line.when or runvars.get(line.when))
+
 
 def run(
     step: str,
@@ -70,6 +76,7 @@ def run(
     iffail: StepStatus = FAIL,
     always: bool = False,
     setup: bool = False,
+    when: str = "",
     **args: str,
 ) -> Line:
     """A recipe line; the testid is the step's own name unless given."""
@@ -80,6 +87,7 @@ def run(
         iffail=iffail,
         always=always,
         setup=setup,
+        when=when,
         args=MappingProxyType(args),
     )
 

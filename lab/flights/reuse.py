@@ -11,7 +11,7 @@ from typing import Final
 
 from lab.flights.runvars import Runvars
 
-HOST_INPUTS: Final = ("arch", "dom0_image", "dom0_mem", "guest_image", "xen_boot_append")
+HOST_INPUTS: Final = ("arch", "dom0_image", "dom0_mem", "flask", "guest_image", "xen_boot_append")
 """Runvars that decide how a host is set up (the guest image, because dom0 gets it on its read-only media)."""
 
 

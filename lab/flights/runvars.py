@@ -17,6 +17,7 @@ DECLARED: Final[Mapping[str, str]] = {
     "dom0_image": "image manifest dom0 boots from; `<role>_dom0_image` overrides it for one host",
     "dom0_mem": "dom0's memory in MiB",
     "xen_boot_append": "further Xen command line arguments, separated by blanks",
+    "flask": "boot Xen with XSM, in this FLASK mode: enforcing | permissive | late | disabled",
     "guest_image": "image manifest of the guest",
     "guest_kind": "pv | pvh | hvm",
     "guest_memory": "the guest's memory in MiB",
@@ -31,6 +32,7 @@ DECLARED: Final[Mapping[str, str]] = {
     "tree": "source tree a build job compiles",
     "revision": "what of that tree: a branch, a tag or a commit",
     "xen_config": "default | debug | xsm: how a build job configures Xen",
+    "xsm_policy": "name of the folder in xsm_policies/ that test-xsm loads and proves",
     "fault": "break something on purpose, to prove that a test can fail (see testcases/README.md)",
 }
 """Every runvar a submitter may set, and what it means."""

@@ -81,7 +81,7 @@ class _Run:
         try:
             self._open_hosts()
             reused = {held.role for held in self.row.hosts if held.reused}
-            for batch in batches(self.recipe.lines):
+            for batch in batches(self.recipe.lines_of(self.job.values)):
                 if self.hold.lost:
                     return None
                 if self._failed and not batch[0][1].always:
