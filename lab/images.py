@@ -32,7 +32,6 @@ from lab.image_tree import (
     NotInTreeError,
     Picker,
     Tree,
-    complete_builder,
     edited,
     kernel_modules,
     overlay_entries,
@@ -63,11 +62,11 @@ class BuiltImage:
 
     `hypervisor` is an uncompressed ELF (multiboot) on amd64, an Image on arm64, and None for a guest; `kernel` is a
     raw ELF vmlinux on amd64, an Image on arm64 and a zImage on armhf; `initramfs` is zstd for a dom0 and plain for a
-    guest. A builder has none of them, but `tree`: a whole system to compile in.
+    guest.
     """
 
     name: str
-    kind: Literal["dom0", "guest", "builder"]
+    kind: Literal["dom0", "guest"]
     arch: str
     digest: str
     folder: Path
@@ -75,7 +74,6 @@ class BuiltImage:
     kernel: Path
     initramfs: Path
     versions: Mapping[str, str]
-    tree: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class ImageState:
     """One line of `lab image list`. `size` in bytes and `built_at` in Unix seconds are None until it is built."""
 
     name: str
-    kind: Literal["dom0", "guest", "builder"]
+    kind: Literal["dom0", "guest"]
     suite: str
     arch: str
     digest: str
@@ -150,9 +148,8 @@ class ImageStore:
             digest = self.digest(manifest)
             folder = self._folder / name / digest
             built = (folder / "image.json").exists()
-            facts = json.loads((folder / "image.json").read_text()) if built else {}
-            size = facts.get("size") or sum(path.stat().st_size for path in folder.iterdir()) if built else None
-            built_at = float(facts["built_at"]) if built else None
+            size = sum(path.stat().st_size for path in folder.iterdir()) if built else None
+            built_at = float(json.loads((folder / "image.json").read_text())["built_at"]) if built else None
             states.append(ImageState(name, manifest.kind, manifest.suite, manifest.arch, digest, built, size, built_at))
         return states
 
@@ -212,9 +209,7 @@ class ImageStore:
             new = work / "new"
             new.mkdir()
             try:
-                tree = Tree(work / "tree", manifest.arch)
-                pack = self._keep_tree if manifest.kind == "builder" else self._pack
-                versions = pack(manifest, tree, new, report)
+                versions = self._pack(manifest, Tree(work / "tree", manifest.arch), new, report)
             except (NotInTreeError, FormatError) as error:
                 raise ConfigError(
                     f"image {name}: {error}",
@@ -223,7 +218,6 @@ class ImageStore:
             facts = {
                 "name": name, "kind": manifest.kind, "arch": manifest.arch, "digest": digest,
                 "versions": versions, "built_at": time.time(),
-                "size": sum(path.lstat().st_size for path in new.rglob("*") if path.is_file()),
             }  # fmt: skip
             (new / "image.json").write_text(json.dumps(facts, indent=1))
             new.rename(folder)
@@ -233,15 +227,6 @@ class ImageStore:
     def _overlaid(self, manifest: Manifest) -> list[Entry]:
         """The entries of all overlays, the one on top last."""
         return [entry for name in manifest.all_overlays for entry in overlay_entries(self._sources / "overlays" / name)]
-
-    def _keep_tree(self, manifest: Manifest, tree: Tree, new: Path, report: Progress) -> dict[str, str]:
-        """The tree itself is the image, with the links that maintainer scripts would have made."""
-        report(manifest.name, "links", None)
-        complete_builder(tree.root)
-        tree.root.rename(new / "tree")
-        # of everything in it: the compiler itself came with a package that only depends on it
-        packages = sorted(path.name for path in (new / "tree/usr/share/doc").iterdir())
-        return Tree(new / "tree", manifest.arch).versions(packages)
 
     def _pack(self, manifest: Manifest, tree: Tree, new: Path, report: Progress) -> dict[str, str]:
         report(manifest.name, "closure", None)
@@ -287,7 +272,6 @@ def _opened(folder: Path) -> BuiltImage:
         kernel=folder / "vmlinux",
         initramfs=folder / "initramfs",
         versions=facts["versions"],
-        tree=folder / "tree" if facts["kind"] == "builder" else None,
     )
 
 

@@ -33,6 +33,7 @@ DECLARED: Final[Mapping[str, str]] = {
     "revision": "what of that tree: a branch, a tag or a commit",
     "xen_config": "default | debug | xsm: how a build job configures Xen",
     "xsm_policy": "name of the folder in xsm_policies/ that test-xsm loads and proves",
+    "toolstack": "xl (unless set) | libvirt: by which the guests are handled",
     "fault": "break something on purpose, to prove that a test can fail (see testcases/README.md)",
 }
 """Every runvar a submitter may set, and what it means."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol
 
 Guard = Callable[[], None]
@@ -111,9 +110,7 @@ class BootTarget:
 
     `xen_args` and `dom0_args` are lists of single arguments; an argument may hold letters, digits and `._:/=@,+-` only
     (no blank, quote or newline), so that none can smuggle another into a boot script. `media` is a read-only file
-    system handed to dom0; `overlays` are archives unpacked over the initramfs, in their order. `key` names the whole
-    (what was booted), for host reuse. What was built from source can be recognised when it runs: `build_id` is the
-    hypervisor's (empty: not known), `checksums` maps programs of the toolstack to their SHA-256.
+    system handed to dom0. `key` names the whole (what was booted), for host reuse.
     """
 
     key: str
@@ -123,9 +120,6 @@ class BootTarget:
     xen_args: tuple[str, ...] = ()
     dom0_args: tuple[str, ...] = ()
     media: Path | None = None
-    overlays: tuple[Path, ...] = ()
-    build_id: str = ""
-    checksums: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 BOOT_ARGUMENT = re.compile(r"[A-Za-z0-9._:/=@,+-]+")
@@ -215,11 +209,18 @@ class GuestState:
     state: str
 
 
+DEFAULT_TOOLSTACK = "xl"
+"""The toolstack of a job that names none in its runvar `toolstack`."""
+
+
 class Toolstack(Protocol):
-    """Guests of one host (OSSTest's Toolstack): xl now, libvirt behind the same verbs later.
+    """Guests of one host (OSSTest's Toolstack): xl, or libvirt behind the same verbs.
 
     Each verb raises `StepFailure` with the toolstack's own output when the toolstack says no.
     """
+
+    def version(self) -> str:
+        """What answers: the toolstack's name and its version, e.g. libvirt 9.0.0."""
 
     def create(self, config: GuestConfig, *, timeout_s: float = 90.0) -> None:
         """Create and start a guest."""
@@ -297,8 +298,11 @@ class HostAccess(Protocol):
 class Machines(Protocol):
     """The driver table at work: opens a host's abilities by its name."""
 
-    def open(self, host: str) -> HostAccess:
-        """The host's abilities, until `attend` is called without a guard. Raises `ConfigError` if unknown."""
+    def open(self, host: str, *, toolstack: str = DEFAULT_TOOLSTACK) -> HostAccess:
+        """The host's abilities, its guests by the toolstack of this name (xl or libvirt).
+
+        Raises `ConfigError` if the host or the toolstack is unknown.
+        """
 
     def power_off(self, host: str) -> None:
         """Switch the host off whatever state it is in; used by the reaper and after an abort. Idempotent."""

@@ -28,7 +28,7 @@ from lab.flights.reuse import readable_inputs, setup_key
 from lab.flights.runvars import Runvars
 from lab.flights.status import JobStatus, StepStatus, job_status_of, step_status_of
 from lab.flights.steps import SkipStep, Step, find_step
-from lab.hosts.protocols import Guard, HostAccess
+from lab.hosts.protocols import DEFAULT_TOOLSTACK, Guard, HostAccess
 from lab.services.hold import Hold, either
 from lab.services.settle import settle_attempt
 from lab.services.step_context import JobStep, StepLog
@@ -116,16 +116,16 @@ class _Run:
         return job_status_of(self.outcomes) is not JobStatus.PASS
 
     def _role(self, line: Line) -> str:
-        """The role a line works on; empty in a job without hosts."""
-        return line.role or (self.recipe.roles[0].name if self.recipe.roles else "")
+        return line.role or self.recipe.roles[0].name
 
     def _setups(self) -> dict[str, str]:
         runvars = Runvars(self.job.values)
         return {held.host: setup_key(held.role, runvars) for held in self.row.hosts}
 
     def _open_hosts(self) -> None:
+        toolstack = self.job.values.get("toolstack") or DEFAULT_TOOLSTACK
         for held in self.row.hosts:
-            self.hosts[held.role] = self.lab.machines.open(held.host)
+            self.hosts[held.role] = self.lab.machines.open(held.host, toolstack=toolstack)
             self._set_runvar(held.role, held.host)
             if not held.reused:
                 # From here on nobody knows how the host stands, until this job has passed.
@@ -193,7 +193,7 @@ class _Run:
 
     def _line(self, stepno: int, line: Line, *, skip: bool, attended: Iterable[HostAccess]) -> StepResult:
         role = self._role(line)
-        host = self.hosts[role] if role else None
+        host = self.hosts[role]
         number = f"{stepno:02d}.{line.testid.replace('/', '-')}"
         log = StepLog(self.lab.logs / str(self.row.flight) / self.row.job / str(self.row.number) / f"{number}.log")
         step = StepResult(
@@ -202,12 +202,12 @@ class _Run:
             step=line.step,
             status=StepStatus.RUNNING,
             started=self.lab.clock(),
-            host=host.name if host else None,
+            host=host.name,
             log=str(log.path.relative_to(self.lab.logs)),
             console={access.name: (access.console.offset(), None) for access in self.hosts.values()},
         )
         try:
-            if skip and host is not None:
+            if skip:
                 ended = replace(step, status=StepStatus.SKIPPED, reason=f"{host.name} is set up already, and reused")
                 log.write(ended.reason)
             else:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.hosts.drivers import embedded
-from lab.hosts.protocols import Guard, HostAccess, Power, no_guard
+from lab.hosts.protocols import DEFAULT_TOOLSTACK, Guard, HostAccess, Power, no_guard
 from lab.labfile import LabFile
 
 
 @dataclass(frozen=True)
 class Driver:
-    """How hosts of one method are opened; `power` must work whatever state the host is in."""
+    """How hosts of one method are opened (with a toolstack by its name); `power` must work whatever state one is in."""
 
-    open: Callable[[LabFile, str, Path], HostAccess]
+    open: Callable[[LabFile, str, Path, str], HostAccess]
     power: Callable[[LabFile, str, Path], Power]
 
 
@@ -31,9 +31,9 @@ class LabMachines:
     lab: LabFile
     home: Path
 
-    def open(self, host: str, *, guard: Guard = no_guard) -> HostAccess:
-        """The host's abilities; `ConfigError` if the lab has no such host."""
-        access = self._driver(host).open(self.lab, host, self.home)
+    def open(self, host: str, *, toolstack: str = DEFAULT_TOOLSTACK, guard: Guard = no_guard) -> HostAccess:
+        """The host's abilities; `ConfigError` if the lab has no such host, or there is no such toolstack."""
+        access = self._driver(host).open(self.lab, host, self.home, toolstack)
         access.attend(guard=guard)
         return access
 

@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from lab.errors import ConfigError
 from lab.hosts.drivers.attention import Attention
 from lab.hosts.drivers.boot.direct import DirectBoot
 from lab.hosts.drivers.console.recorded import RecordedConsole
 from lab.hosts.drivers.guest.feed import LOGS, GuestFeed
+from lab.hosts.drivers.guest.libvirt import LibvirtToolstack
+from lab.hosts.drivers.guest.libvirtd import Libvirtd
 from lab.hosts.drivers.guest.xl import XlToolstack
 from lab.hosts.drivers.machine.place import Place
 from lab.hosts.drivers.machine.qemu import ARCHITECTURES, NETWORK, QemuPower
 from lab.hosts.drivers.shell.identity import identity_of
 from lab.hosts.drivers.shell.ssh import Endpoint, SshShell
-from lab.hosts.protocols import Guard, Trace, no_guard, no_trace
+from lab.hosts.protocols import DEFAULT_TOOLSTACK, Guard, Trace, no_guard, no_trace
 from lab.labfile import LabFile
 
 
@@ -30,7 +33,7 @@ class EmbeddedHost:
     console: RecordedConsole
     boot: DirectBoot
     shell: SshShell
-    toolstack: XlToolstack
+    toolstack: XlToolstack | LibvirtToolstack
     logs: Mapping[str, Path]
     attention: Attention
 
@@ -39,8 +42,8 @@ class EmbeddedHost:
         self.attention.turn_to(guard, trace)
 
     def close(self) -> None:
-        """Let go of the connection."""
-        self.toolstack.feed.close()
+        """Let go of the connections."""
+        self.toolstack.close()
         self.shell.close()
 
 
@@ -52,7 +55,7 @@ def power_of(lab: LabFile, name: str, home: Path) -> QemuPower:
     )
 
 
-def open_host(lab: LabFile, name: str, home: Path) -> EmbeddedHost:
+def open_host(lab: LabFile, name: str, home: Path, toolstack: str = DEFAULT_TOOLSTACK) -> EmbeddedHost:
     """All abilities of the host; nothing is started or connected yet."""
     power = power_of(lab, name, home)
     place = power.place
@@ -76,6 +79,20 @@ def open_host(lab: LabFile, name: str, home: Path) -> EmbeddedHost:
 
     shell = SshShell(name, endpoint, alive=power.get, tail=tail, guard=guard, trace=attention.trace)
     feed = GuestFeed(name, lambda: shell.start("guest-consoles", LOGS), guard)
+
+    def toolstack_called(kind: str) -> XlToolstack | LibvirtToolstack:
+        match kind:
+            case "xl":
+                return XlToolstack(shell, name, feed, guard)
+            case "libvirt":
+                daemon = Libvirtd(
+                    name, shell, place.socket("libvirt"), shell.dial, alive=power.get, guard=guard,
+                    trace=attention.trace,
+                )  # fmt: skip
+                return LibvirtToolstack(shell, name, feed, daemon, guard)
+            case _:
+                raise ConfigError(f"there is no toolstack {kind!r}", hint="xl or libvirt")
+
     return EmbeddedHost(
         name=name,
         address=f"{NETWORK}.{power.index}",
@@ -83,7 +100,7 @@ def open_host(lab: LabFile, name: str, home: Path) -> EmbeddedHost:
         console=console,
         boot=DirectBoot(place, power, console, shell, guard),
         shell=shell,
-        toolstack=XlToolstack(shell, name, feed, guard),
+        toolstack=toolstack_called(toolstack),
         logs=MappingProxyType({"qemu": place.qemu_log}),
         attention=attention,
     )

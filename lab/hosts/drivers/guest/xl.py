@@ -91,6 +91,11 @@ class XlToolstack:
     wait: Callable[[float], None] = time.sleep
     script: str = "vif-lab"
 
+    def version(self) -> str:
+        """xl, and the version of Xen it drives."""
+        said = self._said(self.shell.run("xl", "info", "xen_version", check=False), "info").stdout
+        return f"xl {said.strip()}"
+
     def create(self, config: GuestConfig, *, timeout_s: float = 90.0) -> None:
         """Create and start a guest."""
         text = configuration(config, script=self.script).encode()
@@ -167,6 +172,10 @@ class XlToolstack:
     def console(self, name: str) -> XlConsole:
         """The guest's console."""
         return XlConsole(feed=self.feed, host=self.host, name=checked_name(name), guard=self.guard)
+
+    def close(self) -> None:
+        """Let the guests' consoles go."""
+        self.feed.close()
 
     def _xl(self, *argv: str, timeout_s: float = 60.0) -> CommandResult:
         return self._said(self.shell.run("xl", *argv, timeout_s=timeout_s, check=False), " ".join(argv[:1] + argv[-1:]))

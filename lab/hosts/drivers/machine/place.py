@@ -78,7 +78,7 @@ class Place:
         return socket_folder(self.home)
 
     def socket(self, kind: str) -> str:
-        """The path of one of the host's sockets: serial, console, qmp, vm or sw."""
+        """The path of one of the host's sockets: serial, console, qmp, vm, sw or libvirt."""
         return f"{self.switch_folder}/{self.name}.{kind}"
 
     def create(self) -> None:
@@ -89,9 +89,7 @@ class Place:
     def save_target(self, target: BootTarget) -> None:
         """Note what the next power-on boots."""
         self.create()
-        plain = {one.name: getattr(target, one.name) for one in dataclasses.fields(target)}
-        plain["checksums"] = dict(target.checksums)
-        _write(self.folder / "target.json", json.dumps(plain, default=str, indent=1))
+        _write(self.folder / "target.json", json.dumps(dataclasses.asdict(target), default=str, indent=1))
 
     def target(self) -> BootTarget | None:
         """What the next power-on boots; None when nobody has said."""
@@ -106,9 +104,6 @@ class Place:
             xen_args=tuple(data["xen_args"]),
             dom0_args=tuple(data["dom0_args"]),
             media=Path(data["media"]) if data["media"] else None,
-            overlays=tuple(Path(path) for path in data.get("overlays", ())),
-            build_id=data.get("build_id", ""),
-            checksums=data.get("checksums", {}),
         )
 
     def save_boot(self, record: BootRecord) -> None:

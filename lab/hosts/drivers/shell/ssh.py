@@ -16,11 +16,11 @@ import paramiko
 from fabric import Config, Connection
 
 from lab.errors import Evidence, HostDiedError, InfraError, StepFailure
+from lab.hosts.drivers.patience import POLL_S, patiently
 from lab.hosts.protocols import CommandResult, Guard, Trace, no_guard, no_trace
 
 KEPT_OUTPUT = 4 << 20
 _EVIDENCE = 20_000
-_POLL_S = 0.2
 _CONNECT_S = 20.0
 _ANSWER_S = 6.0
 
@@ -165,6 +165,21 @@ class SshShell:
         """Start a command that goes on; the caller closes it."""
         return RunningCommand(self._started(shlex.join(argv), time.monotonic() + _CONNECT_S, _CONNECT_S))
 
+    def dial(self, port: int, *, timeout_s: float = _CONNECT_S) -> paramiko.Channel:
+        """A connection to a port of dom0's own (127.0.0.1), through the shell's; the caller closes it.
+
+        Raises `HostDiedError` when the host cannot be reached, and paramiko's ChannelException when nothing listens.
+        """
+        until = time.monotonic() + timeout_s
+        transport = _transport(self._connected(timeout_s))
+        channel = self._patiently(
+            lambda: transport.open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=timeout_s),
+            until,
+        )
+        if channel is None:
+            self._overdue(f"connect to port {port}", timeout_s, b"", b"")
+        return channel
+
     def clock_offset(self) -> tuple[float, float]:
         """(host's wall clock minus ours, uncertainty), the best of five looks."""
         looks = []
@@ -273,9 +288,9 @@ class SshShell:
             if channel.eof_received:
                 channel.status_event.wait(0.05)
             else:
-                ready.poll(20 if sending else _POLL_S * 1000)
+                ready.poll(20 if sending else POLL_S * 1000)
             now = time.monotonic()
-            if now - looked >= _POLL_S:
+            if now - looked >= POLL_S:
                 looked = now
                 if self._alive() is False:
                     self._dead(command, None)
@@ -323,32 +338,8 @@ class SshShell:
             return connection
 
     def _patiently(self, action: Callable[[], T], until: float) -> T | None:
-        """Do what may block without a limit of its own; None when `until` came first. The guard interrupts it.
-
-        What is left behind in the thread ends when the caller closes the channel or connection.
-        """
-        results: list[T] = []
-        errors: list[BaseException] = []
-        done = threading.Event()
-
-        def work() -> None:
-            try:
-                results.append(action())
-            except BaseException as error:  # noqa: BLE001 - handed to the caller
-                errors.append(error)
-            finally:
-                done.set()
-
-        threading.Thread(target=work, daemon=True, name=f"ssh-{self._host}").start()
-        while not done.wait(_POLL_S):
-            if time.monotonic() >= until:
-                return None
-            if self._alive() is False:
-                raise EOFError("the machine is off")
-            self._guard()
-        if errors:
-            raise errors[0]
-        return results[0]
+        """Do what may block without a limit of its own; None when `until` came first. The guard interrupts it."""
+        return patiently(action, until=until, name=f"ssh-{self._host}", alive=self._alive, guard=self._guard)
 
     def _failed(self, command: str, outcome: _Outcome) -> StepFailure:
         output = (outcome.stdout + outcome.stderr)[-_EVIDENCE:].decode(errors="replace")
