@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from types import MappingProxyType
 
 from lab.errors import ConfigError
 from lab.flights.reuse import setup_key
 from lab.flights.runvars import Runvars
-from lab.flights.steps import GuestFiles
+from lab.flights.steps import Builds, Built, GuestFiles
 from lab.flights.xsm import MODES, boot_arguments
 from lab.hosts.protocols import BOOT_ARGUMENT, BootTarget
 from lab.images import BuiltImage, ImageStore
@@ -24,8 +25,8 @@ def dom0_memory(mib: int, arch: str) -> str:
 class BuiltImages:
     """The `Images` port on an image store. Nothing is built here: what is missing is an error that says so."""
 
-    def __init__(self, store: ImageStore) -> None:
-        self._store = store
+    def __init__(self, store: ImageStore, builds: Builds) -> None:
+        self._store, self._builds = store, builds
 
     def check(self, name: str) -> None:
         """Raise `NotFoundError` when there is no manifest of this name."""
@@ -50,14 +51,29 @@ class BuiltImages:
             media = self._store.media([guest])
         if dom0.hypervisor is None:
             raise ConfigError(f"image {dom0.name} has no hypervisor", hint="name a dom0 image")
+        xen, tools = self._compiled(role, runvars)
+        content = "\0".join([dom0.digest, *(built.key for built in (xen, tools) if built)])
         return BootTarget(
-            key=f"{setup_key(role, runvars)}-{hashlib.sha256(dom0.digest.encode()).hexdigest()[:8]}",
-            hypervisor=dom0.hypervisor,
+            key=f"{setup_key(role, runvars)}-{hashlib.sha256(content.encode()).hexdigest()[:8]}",
+            hypervisor=xen.hypervisor if xen and xen.hypervisor else dom0.hypervisor,
             kernel=dom0.kernel,
             initramfs=dom0.initramfs,
             xen_args=(dom0_memory(memory, dom0.arch), *flask, *appended),
             media=media,
+            overlays=(tools.overlay,) if tools and tools.overlay else (),
+            build_id=xen.build_id if xen else "",
+            checksums=tools.checksums if tools else MappingProxyType({}),
         )
+
+    def _compiled(self, role: str, runvars: Runvars) -> tuple[Built | None, Built | None]:
+        """Hypervisor and toolstack of the role's build job; None for what comes out of the image."""
+        job = runvars.for_role(role, "xenbuildjob")
+        if not job:
+            return None, None
+        key, tools = runvars.for_role(role, "build_key"), runvars.for_role(role, "tools_key")
+        if not key:
+            raise ConfigError(f"the build job {job} left no build", hint="look at its steps")
+        return self._builds.find(key), self._builds.find(tools) if tools else None
 
     def guest_files(self, image: str) -> GuestFiles:
         """Where dom0 finds a guest image."""

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 import testcases
 from lab.boot_targets import BuiltImages
 from lab.broker import CeleryDispatch
+from lab.builds import BuildStore
 from lab.context import Bell, Lab
 from lab.db import hosts as host_rows
 from lab.db.bell import PostgresBell, SocketBell
@@ -29,6 +30,7 @@ from lab.hosts.drivers import LabMachines
 from lab.images import ImageStore
 from lab.labfile import load_lab_file
 from lab.settings import PROJECT, Settings
+from lab.vcs import Trees
 
 
 def now() -> datetime:
@@ -81,6 +83,7 @@ def bootstrap(settings: Settings) -> Lab:
     load_catalogue()
     lab_file = load_lab_file(settings.file)
     engine = make_engine(settings.database)
+    builds = make_builds(settings)
     return Lab(
         settings=settings,
         sessions=make_sessions(engine),
@@ -88,7 +91,8 @@ def bootstrap(settings: Settings) -> Lab:
         clock=now,
         hosts=lab_file.hosts(),
         machines=LabMachines(lab_file, settings.home),
-        images=BuiltImages(make_image_store(settings)),
+        images=BuiltImages(make_image_store(settings), builds),
+        builds=builds,
         bell=make_bell(settings, engine),
         dispatch=CeleryDispatch(settings),
     )
@@ -97,6 +101,16 @@ def bootstrap(settings: Settings) -> Lab:
 def make_image_store(settings: Settings) -> ImageStore:
     """The store of built images."""
     return ImageStore(settings.home, settings.manifests)
+
+
+def make_trees(settings: Settings) -> Trees:
+    """The source trees."""
+    return Trees(settings.home)
+
+
+def make_builds(settings: Settings) -> BuildStore:
+    """The store of builds from source."""
+    return BuildStore(settings.home, make_trees(settings), make_image_store(settings))
 
 
 def _alembic_config(engine: Engine) -> Config:

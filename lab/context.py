@@ -11,7 +11,7 @@ from typing import Protocol
 from sqlalchemy.orm import Session, sessionmaker
 
 from lab.flights.runvars import Runvars
-from lab.flights.steps import GuestFiles
+from lab.flights.steps import Builds, GuestFiles
 from lab.hosts.model import Host
 from lab.hosts.protocols import BootTarget, Machines
 from lab.settings import Settings
@@ -64,6 +64,7 @@ class Lab:
     """The hosts of the lab's file."""
     machines: Machines
     images: Images
+    builds: Builds
     bell: Bell
     dispatch: Dispatch
 

@@ -12,8 +12,10 @@ from typing import Protocol
 from lab.errors import ConfigError, Evidence, InfraError
 from lab.image_manifest import Manifest
 
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_TOOLS = {"mmdebstrap": "mmdebstrap", "zstd": "zstd", "mkfs.ext4": "e2fsprogs", "gcc": "gcc libc6-dev"}
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_TOOLS = {"mmdebstrap": "mmdebstrap", "zstd": "zstd", "mkfs.ext4": "e2fsprogs", "gcc": "gcc libc6-dev",
+    "git": "git", "apt-get": "apt", "bwrap": "bubblewrap", "prlimit": "util-linux",
+}  # fmt: skip
 _STAGES = {
     "running apt-get update": "index",
     "downloading packages": "download",
@@ -34,8 +36,8 @@ def extract_with_mmdebstrap(manifest: Manifest, tree: Path, stage: Callable[[str
         "mmdebstrap", "--variant=extract", "--format=directory", f"--architectures={manifest.arch}",
         f"--mode={'root' if os.geteuid() == 0 else 'chrootless'}", f"--include={','.join(manifest.packages)}",
     ]  # fmt: skip
-    if Path(_KEYRING).exists():  # the machine's own keyring may not know a newer or older suite
-        command.append(f"--keyring={_KEYRING}")
+    if Path(KEYRING).exists():  # the machine's own keyring may not know a newer or older suite
+        command.append(f"--keyring={KEYRING}")
     command += [manifest.suite, str(tree), *debian_mirror()]
     lines: list[str] = []
     # Its own process group, so that an interrupted build takes apt and all the others with it.

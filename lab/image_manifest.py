@@ -51,7 +51,7 @@ class Manifest(_Strict):
     """What one image is made of. See images/*.toml; unknown fields are refused."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-    kind: Literal["dom0", "guest"]
+    kind: Literal["dom0", "guest", "builder"]
     suite: Annotated[str, StringConstraints(pattern=r"^[a-z]+$")]
     arch: Literal["amd64", "arm64", "armhf"]
     xen: Annotated[str, StringConstraints(pattern=r"^4\.[0-9]+$")] | None = None
@@ -60,7 +60,7 @@ class Manifest(_Strict):
     include: tuple[TreePath, ...] = ()
     modules: tuple[Module, ...] = ()
     modules_on_demand: tuple[Module, ...] = ()
-    overlay: RelativePath
+    overlay: RelativePath | None = None
     overlays: tuple[RelativePath, ...] = ()
     sources: tuple[Source, ...] = ()
     edits: tuple[Edit, ...] = ()
@@ -68,12 +68,14 @@ class Manifest(_Strict):
     @property
     def all_overlays(self) -> tuple[str, ...]:
         """`overlay`, and what lies on top of it; of two files of one path the last one's counts."""
-        return (self.overlay, *self.overlays)
+        return (*([self.overlay] if self.overlay else []), *self.overlays)
 
     @model_validator(mode="after")
     def _xen_only_in_dom0(self) -> Self:
         if (self.kind == "dom0") != (self.xen is not None):
             raise ValueError("a dom0 names its Xen version in `xen`, a guest has none")
+        if (self.kind == "builder") != (self.overlay is None):
+            raise ValueError("a dom0 and a guest name their overlay folder in `overlay`, a builder has none")
         return self
 
 

@@ -127,7 +127,7 @@ class Tree:
 
     def versions(self, packages: Iterable[str]) -> dict[str, str]:
         """Package name -> version as its changelog says (an extracted tree has no package database)."""
-        found = {"kernel": self.kernel_release()}
+        found = {"kernel": self.kernel_release()} if any(self.root.glob("boot/vmlinuz-*")) else {}
         for package in packages:
             folder = self.real(f"/usr/share/doc/{package}")
             for name in ("changelog.Debian.*.gz", "changelog.Debian.gz", "changelog.gz"):
@@ -276,6 +276,32 @@ def kernel_modules(
         Entry.file(f"{base}/modules.builtin", (top / "modules.builtin").read_bytes()),
         Entry.file("/etc/lab/modules", "".join(f"{base}/{place[name]}\n" for name in boot).encode()),
     ]
+
+
+# What update-alternatives and the packages' own scripts would link: name in the tree, target.
+_BUILDER_LINKS: Mapping[str, str] = {
+    "usr/bin/awk": "gawk",
+    "usr/bin/cc": "gcc",
+    "usr/bin/c++": "g++",
+    "usr/bin/yacc": "bison.yacc",
+    "usr/bin/which": "which.debianutils",
+}
+_CACHED_COMPILERS = ("gcc", "g++", "cc", "aarch64-linux-gnu-gcc")
+
+
+def complete_builder(root: Path) -> None:
+    """Make an extracted tree one that compiles: links to the default tools, the compiler cache, and a user."""
+    for name, target in _BUILDER_LINKS.items():
+        link = root / name
+        if not link.is_symlink() and not link.exists() and (link.parent / target).exists():
+            link.symlink_to(target)
+    cached = root / "usr/lib/ccache"
+    cached.mkdir(parents=True, exist_ok=True)
+    for name in _CACHED_COMPILERS:
+        (cached / name).unlink(missing_ok=True)
+        (cached / name).symlink_to("../../bin/ccache")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/tmp:/bin/sh\nlab:x:1000:1000:lab:/tmp:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\nlab:x:1000:\n")
 
 
 def overlay_entries(folder: Path) -> list[Entry]:

@@ -32,6 +32,7 @@ from lab.image_tree import (
     NotInTreeError,
     Picker,
     Tree,
+    complete_builder,
     edited,
     kernel_modules,
     overlay_entries,
@@ -62,11 +63,11 @@ class BuiltImage:
 
     `hypervisor` is an uncompressed ELF (multiboot) on amd64, an Image on arm64, and None for a guest; `kernel` is a
     raw ELF vmlinux on amd64, an Image on arm64 and a zImage on armhf; `initramfs` is zstd for a dom0 and plain for a
-    guest.
+    guest. A builder has none of them, but `tree`: a whole system to compile in.
     """
 
     name: str
-    kind: Literal["dom0", "guest"]
+    kind: Literal["dom0", "guest", "builder"]
     arch: str
     digest: str
     folder: Path
@@ -74,6 +75,7 @@ class BuiltImage:
     kernel: Path
     initramfs: Path
     versions: Mapping[str, str]
+    tree: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class ImageState:
     """One line of `lab image list`. `size` in bytes and `built_at` in Unix seconds are None until it is built."""
 
     name: str
-    kind: Literal["dom0", "guest"]
+    kind: Literal["dom0", "guest", "builder"]
     suite: str
     arch: str
     digest: str
@@ -148,8 +150,9 @@ class ImageStore:
             digest = self.digest(manifest)
             folder = self._folder / name / digest
             built = (folder / "image.json").exists()
-            size = sum(path.stat().st_size for path in folder.iterdir()) if built else None
-            built_at = float(json.loads((folder / "image.json").read_text())["built_at"]) if built else None
+            facts = json.loads((folder / "image.json").read_text()) if built else {}
+            size = facts.get("size") or sum(path.stat().st_size for path in folder.iterdir()) if built else None
+            built_at = float(facts["built_at"]) if built else None
             states.append(ImageState(name, manifest.kind, manifest.suite, manifest.arch, digest, built, size, built_at))
         return states
 
@@ -209,7 +212,9 @@ class ImageStore:
             new = work / "new"
             new.mkdir()
             try:
-                versions = self._pack(manifest, Tree(work / "tree", manifest.arch), new, report)
+                tree = Tree(work / "tree", manifest.arch)
+                pack = self._keep_tree if manifest.kind == "builder" else self._pack
+                versions = pack(manifest, tree, new, report)
             except (NotInTreeError, FormatError) as error:
                 raise ConfigError(
                     f"image {name}: {error}",
@@ -218,6 +223,7 @@ class ImageStore:
             facts = {
                 "name": name, "kind": manifest.kind, "arch": manifest.arch, "digest": digest,
                 "versions": versions, "built_at": time.time(),
+                "size": sum(path.lstat().st_size for path in new.rglob("*") if path.is_file()),
             }  # fmt: skip
             (new / "image.json").write_text(json.dumps(facts, indent=1))
             new.rename(folder)
@@ -227,6 +233,13 @@ class ImageStore:
     def _overlaid(self, manifest: Manifest) -> list[Entry]:
         """The entries of all overlays, the one on top last."""
         return [entry for name in manifest.all_overlays for entry in overlay_entries(self._sources / "overlays" / name)]
+
+    def _keep_tree(self, manifest: Manifest, tree: Tree, new: Path, report: Progress) -> dict[str, str]:
+        """The tree itself is the image, with the links that maintainer scripts would have made."""
+        report(manifest.name, "links", None)
+        complete_builder(tree.root)
+        tree.root.rename(new / "tree")
+        return Tree(new / "tree", manifest.arch).versions(manifest.packages)
 
     def _pack(self, manifest: Manifest, tree: Tree, new: Path, report: Progress) -> dict[str, str]:
         report(manifest.name, "closure", None)
@@ -272,6 +285,7 @@ def _opened(folder: Path) -> BuiltImage:
         kernel=folder / "vmlinux",
         initramfs=folder / "initramfs",
         versions=facts["versions"],
+        tree=folder / "tree" if facts["kind"] == "builder" else None,
     )
 
 

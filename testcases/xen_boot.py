@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from lab.errors import Evidence, StepFailure
@@ -23,7 +24,11 @@ from testcases._xl_output import (
 def xen_boot(ctx: StepContext) -> None:
     """What runs is what was asked for: this very Xen, with a running domain 0, without a panic in its log."""
     host = ctx.host()
-    readings = read_all(host.shell, {"info": "xl info", "list": "xl list", "dmesg": "xl dmesg"})
+    target = ctx.boot_target() if ctx.runvars.for_role(ctx.role, "xenbuildjob") else None
+    looks = {"info": "xl info", "list": "xl list", "dmesg": "xl dmesg"}
+    if target is not None and target.checksums:
+        looks["sums"] = checksum_command(target.checksums)
+    readings = read_all(host.shell, looks)
     info = parse_xl_info(readings["info"].output)
     version = xen_version(info)
     if version is None:
@@ -35,6 +40,13 @@ def xen_boot(ctx: StepContext) -> None:
     series = promised_version(image)
     if series and not in_series(version, series):
         raise _failure(host, f"{image} promises Xen {series}, but Xen {version} is running", readings["info"].output)
+
+    if target is not None:
+        sums = readings["sums"].output if "sums" in readings else ""
+        if wrong := build_problem(target.build_id, info) or toolstack_problem(target.checksums, sums):
+            raise _failure(host, wrong, readings["info"].output + sums)
+        ctx.log(f"{host.name}: the running Xen is the compiled one, build id {target.build_id}")
+        ctx.log(f"{host.name}: compiled programs, checked: {', '.join(target.checksums) or 'none'}")
 
     log = readings["dmesg"].output
     # Xen's log is a ring: after many guests the banner is overwritten there, but the recorded console has it
@@ -70,6 +82,28 @@ def memory_problem(info: Mapping[str, str], domains: Sequence[Domain]) -> str | 
     used = sum(domain.memory_mib for domain in domains)
     if used + int(free) > int(total):
         return f"domains have {used} MiB and {free} MiB are free, but the machine has only {total} MiB"
+    return None
+
+
+def build_problem(build_id: str, info: Mapping[str, str]) -> str | None:
+    """What is wrong with the running hypervisor when the one with this build id should run (empty: any)."""
+    running = info.get("build_id", "none")
+    if build_id and running != build_id:
+        return f"the compiled Xen has build id {build_id}, but {running} is running"
+    return None
+
+
+def checksum_command(checksums: Mapping[str, str]) -> str:
+    """Reads the checksums of these programs in dom0."""
+    return " ".join(["sha256sum", *(shlex.quote(path) for path in sorted(checksums))])
+
+
+def toolstack_problem(checksums: Mapping[str, str], output: str) -> str | None:
+    """What is wrong when these programs should be in dom0, given what sha256sum said."""
+    found = {path: digest for digest, _, path in (line.partition("  ") for line in output.splitlines())}
+    for path, digest in sorted(checksums.items()):
+        if found.get(path) != digest:
+            return f"{path} should be the compiled one, but has checksum {found.get(path, 'none: it is not there')}"
     return None
 
 

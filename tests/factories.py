@@ -16,11 +16,12 @@ from lab.context import Lab
 from lab.db import flights, hosts
 from lab.db.session import make_engine, make_read_sessions, make_sessions
 from lab.errors import ConfigError, InfraError, LabError, NotFoundError
+from lab.flights.builds import BuildRequest
 from lab.flights.model import Flight, Job, JobSpec
 from lab.flights.recipe import _RECIPES, BROKEN, Line, Recipe, Role, register, run
 from lab.flights.runvars import Runvars
 from lab.flights.status import Blessing
-from lab.flights.steps import _STEPS, GuestFiles, StepContext, step
+from lab.flights.steps import _STEPS, Built, GuestFiles, StepContext, step
 from lab.hosts.model import Host
 from lab.hosts.protocols import BootTarget, Guard, Trace, no_guard, no_trace
 from lab.services.construct import construct_flight
@@ -153,6 +154,45 @@ class FakeImages:
         return GuestFiles(kernel=f"/{image}/kernel", ramdisk=f"/{image}/ramdisk")
 
 
+class FakeBuilds:
+    """Builds that succeed at once, unless their revision is in `errors`."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, Exception] = {}
+        self.made: list[tuple[str, str]] = []
+
+    def check(self, request: BuildRequest) -> None:
+        if request.tree != "xen":
+            raise NotFoundError(f"there is no source tree {request.tree!r}")
+
+    def make(
+        self,
+        request: BuildRequest,
+        part: str,
+        *,
+        guard: Guard,
+        log: Callable[[str], None],
+        save: Callable[[str, bytes], None],
+    ) -> Built:
+        self.made.append((request.revision, part))
+        save("build.log", b"make: done")
+        if request.revision in self.errors:
+            raise self.errors[request.revision]
+        return self.find(f"{part}-{request.revision}")
+
+    def find(self, key: str) -> Built:
+        hypervisor = Path("xen") if key.startswith("hypervisor") else None
+        return Built(
+            key=key,
+            part=key.partition("-")[0],
+            commit="c0ffee",
+            version="4.17",
+            folder=Path("builds") / key,
+            hypervisor=hypervisor,
+            build_id="ab" * 20 if hypervisor else "",
+        )
+
+
 class FakeBell:
     """A bell inside one process; rings before a wait count."""
 
@@ -210,6 +250,7 @@ def make_lab(url: str, home: Path, lab_hosts: Sequence[Host], **settings: Any) -
         hosts=tuple(lab_hosts),
         machines=FakeMachines(host.name for host in lab_hosts),
         images=FakeImages(),
+        builds=FakeBuilds(),
         bell=FakeBell(),
         dispatch=Messages(),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lab.cli import db, flight, host, image, job, matrix, serve
+from lab.cli import build, db, flight, host, image, job, matrix, serve, tree
 from lab.cli.render import errors
 from lab.errors import LabError
 from lab.flights.plain_text import clean
@@ -48,6 +48,8 @@ main.add_command(job.job)
 main.add_command(matrix.matrix)
 main.add_command(host.host)
 main.add_command(image.image)
+main.add_command(tree.tree)
+main.add_command(build.build)
 main.add_command(db.db)
 main.add_command(serve.serve)
 main.add_command(serve.worker)

@@ -196,6 +196,25 @@ def job_order(session: Session) -> dict[str, tuple[int, int]]:
     return {f"{flight}.{name}": (priority, position) for flight, name, priority, position in rows}
 
 
+def load_jobs(session: Session, names: Iterable[tuple[int, str]]) -> dict[tuple[int, str], Job]:
+    """The jobs of these (flight, name), without their steps; those that do not exist are left out."""
+    found: dict[tuple[int, str], Job] = {}
+    by_flight: dict[int, set[str]] = {}
+    for flight, name in names:
+        by_flight.setdefault(flight, set()).add(name)
+    for flight, wanted in by_flight.items():
+        query = select(JobRow).where(JobRow.flight == flight, JobRow.name.in_(wanted))
+        rows = session.scalars(query.options(*_JOB_LOADS[:2]))
+        found |= {(row.flight, row.name): _job(row, steps=False) for row in rows}
+    return found
+
+
+def count_hostless(session: Session) -> int:
+    """How many attempts without hosts have not ended."""
+    query = select(func.count()).select_from(AttemptRow).where(AttemptRow.finished.is_(None), ~AttemptRow.hosts.any())
+    return session.scalar(query) or 0
+
+
 def set_job_status(
     session: Session, flight: int, job: str, *, current: JobStatus, to: JobStatus, reason: str = ""
 ) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from lab.flights.model import Job
 from lab.flights.recipe import Role, find_recipe
 from lab.flights.reuse import setup_key
@@ -9,6 +11,9 @@ from lab.flights.runvars import Runvars
 from lab.flights.status import JobStatus
 from lab.hosts.model import Requirement
 from lab.hosts.planner import Request, RoleRequest
+
+BUILD_LANE: Final = "build"
+"""Jobs without hosts run in it, on the controller."""
 
 
 def request_of(job: Job, *, priority: int = 0, position: int = 0) -> Request:
@@ -36,6 +41,7 @@ def request_of(job: Job, *, priority: int = 0, position: int = 0) -> Request:
         flight=job.flight,
         priority=priority,
         avoid=frozenset(broken_on),
+        lane="" if recipe.roles else BUILD_LANE,
     )
 
 

@@ -11,13 +11,19 @@ from typing import Final
 
 from lab.flights.runvars import Runvars
 
-HOST_INPUTS: Final = ("arch", "dom0_image", "dom0_mem", "flask", "guest_image", "xen_boot_append")
-"""Runvars that decide how a host is set up (the guest image, because dom0 gets it on its read-only media)."""
+HOST_INPUTS: Final = ("arch", "dom0_image", "dom0_mem", "flask", "guest_image", "xen_boot_append", "xenbuildjob")
+"""Runvars that decide how a host is set up (the guest image, because dom0 gets it on its read-only media).
+
+A build job's name says what it built: jobs of one flight that name the same one boot the same."""
+
+_RESOLVED: Final = ("build_key", "tools_key")
+"""What a build job gave, written when the job that needs it starts."""
 
 
 def readable_inputs(role: str) -> frozenset[str]:
     """What the set-up steps of `role` may read."""
-    return frozenset(HOST_INPUTS) | {f"{role}_{name}" for name in HOST_INPUTS}
+    names = (*HOST_INPUTS, *_RESOLVED)
+    return frozenset(names) | {f"{role}_{name}" for name in names}
 
 
 def setup_key(role: str, runvars: Runvars) -> str:

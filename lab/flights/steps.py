@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Protocol
 
 from lab.errors import LabBug, NotFoundError
+from lab.flights.builds import BuildRequest
 from lab.flights.runvars import Runvars
 from lab.hosts.protocols import BootTarget, Guard, HostAccess
 
@@ -58,6 +60,10 @@ class StepContext(Protocol):
     def guest_files(self, image: str) -> GuestFiles:
         """Where dom0 finds a guest image."""
 
+    @property
+    def builds(self) -> Builds:
+        """The lab's builds from source."""
+
     def log(self, text: str) -> None:
         """Add a line to the step's log (untrusted text is welcome)."""
 
@@ -74,6 +80,51 @@ class GuestFiles:
 
     kernel: str
     ramdisk: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A finished part of a build: the hypervisor with what belongs to it, or the toolstack as an overlay of dom0.
+
+    `folder` holds xen, xen-syms, config, build.log, and, where there are any, xenpolicy and livepatch/*.livepatch.
+    `build_id` is the hypervisor's, `checksums` maps programs of the toolstack to their SHA-256.
+    """
+
+    key: str
+    part: str
+    commit: str
+    version: str
+    folder: Path
+    hypervisor: Path | None = None
+    overlay: Path | None = None
+    build_id: str = ""
+    checksums: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    seconds: float = 0.0
+    reused: bool = False
+
+
+class Builds(Protocol):
+    """Compiles Xen, and keeps what was compiled."""
+
+    def check(self, request: BuildRequest) -> None:
+        """Raise `ConfigError` when the tree has no such revision, or it is no Xen."""
+
+    def make(
+        self,
+        request: BuildRequest,
+        part: str,
+        *,
+        guard: Guard,
+        log: Callable[[str], None],
+        save: Callable[[str, bytes], None],
+    ) -> Built:
+        """A part of a build, compiled now unless it was before; the compiler's log is saved, whatever comes of it.
+
+        `StepFailure` with the compiler's first error when it does not compile.
+        """
+
+    def find(self, key: str) -> Built:
+        """The finished build of that key; `NotFoundError` when there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,10 @@ class RoleRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A waiting job: lower `priority` and then lower `order` go first; hosts in `avoid` are taken only if need be."""
+    """A waiting job: lower `priority` and then lower `order` go first; hosts in `avoid` are taken only if need be.
+
+    A job without hosts runs on the controller, in a `lane` of which only so many places are free.
+    """
 
     id: str
     order: int
@@ -41,6 +44,7 @@ class Request:
     flight: int | None = None
     priority: int = 0
     avoid: frozenset[str] = frozenset()
+    lane: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +89,22 @@ class Policy:
 DEFAULT_POLICY: Final = Policy()
 
 
-def plan(hosts: Iterable[Host], requests: Iterable[Request], policy: Policy = DEFAULT_POLICY) -> Plan:
-    """Decide what starts now. The order of the inputs does not matter."""
+def plan(
+    hosts: Iterable[Host],
+    requests: Iterable[Request],
+    policy: Policy = DEFAULT_POLICY,
+    lanes: Mapping[str, int] = MappingProxyType({}),
+) -> Plan:
+    """Decide what starts now; `lanes` tells the free places of each. The order of the inputs does not matter."""
     everyone = sorted(hosts, key=lambda host: host.name)
     usable = [host for host in everyone if host.usable()]
     free = {host.name: host for host in usable if host.state is HostState.FREE}
     start: list[Assignment] = []
     waiting: list[Waiting] = []
     ahead = 0
-    for group in _by_flight(requests):
+    queue = list(requests)
+    _fill_lanes([request for request in queue if request.lane], lanes, start, waiting)
+    for group in _by_flight(request for request in queue if not request.lane):
         # Hosts that stand ready for a job of this flight go to it first: a sister job ahead of it would have to set
         # them up anew. Jobs of other flights are never overtaken.
         reusing = {request.id for request in group if _take(request, free, start, policy, only_reused=True)}
@@ -106,6 +117,23 @@ def plan(hosts: Iterable[Host], requests: Iterable[Request], policy: Policy = DE
                     del free[name]
             ahead += 1
     return Plan(start=tuple(start), waiting=tuple(waiting))
+
+
+def _fill_lanes(
+    requests: Iterable[Request], lanes: Mapping[str, int], start: list[Assignment], waiting: list[Waiting]
+) -> None:
+    """Start what finds a place in its lane, in the order of the queue."""
+    free = dict(lanes)
+    behind: dict[str, int] = {}
+    for request in sorted(requests, key=lambda request: (request.priority, request.order, request.id)):
+        if free.get(request.lane, 0) > 0:
+            free[request.lane] -= 1
+            start.append(Assignment(request=request.id, hosts=MappingProxyType({})))
+        else:
+            ahead = behind.get(request.lane, 0)
+            place = f"; {ahead} ahead of it" if ahead else ""
+            waiting.append(Waiting(request=request.id, reason=f"waiting for another {request.lane} to end{place}"))
+        behind[request.lane] = behind.get(request.lane, 0) + (request.id not in {one.request for one in start})
 
 
 def _by_flight(requests: Iterable[Request]) -> list[list[Request]]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 Guard = Callable[[], None]
@@ -110,7 +111,9 @@ class BootTarget:
 
     `xen_args` and `dom0_args` are lists of single arguments; an argument may hold letters, digits and `._:/=@,+-` only
     (no blank, quote or newline), so that none can smuggle another into a boot script. `media` is a read-only file
-    system handed to dom0. `key` names the whole (what was booted), for host reuse.
+    system handed to dom0; `overlays` are archives unpacked over the initramfs, in their order. `key` names the whole
+    (what was booted), for host reuse. What was built from source can be recognised when it runs: `build_id` is the
+    hypervisor's (empty: not known), `checksums` maps programs of the toolstack to their SHA-256.
     """
 
     key: str
@@ -120,6 +123,9 @@ class BootTarget:
     xen_args: tuple[str, ...] = ()
     dom0_args: tuple[str, ...] = ()
     media: Path | None = None
+    overlays: tuple[Path, ...] = ()
+    build_id: str = ""
+    checksums: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 BOOT_ARGUMENT = re.compile(r"[A-Za-z0-9._:/=@,+-]+")

@@ -11,10 +11,12 @@ from lab.context import Lab
 from lab.db import flights
 from lab.db import session as db
 from lab.errors import ConfigError
+from lab.flights.builds import DEBIAN_BRANCH, RECIPE, BuildRequest, build_request
+from lab.flights.dependencies import needed
 from lab.flights.model import Job, JobSpec, Runvar, check_name
 from lab.flights.recipe import find_recipe
 from lab.flights.requests import request_of
-from lab.flights.runvars import check_runvar
+from lab.flights.runvars import Runvars, check_runvar
 from lab.flights.status import Blessing, JobStatus
 from lab.hosts.planner import check_possible
 
@@ -46,6 +48,7 @@ def construct_flight(
             )
     for spec in specs:
         check_job(lab, spec)
+        _check_dependencies(session, spec, specs)
     if len({spec.name for spec in specs}) != len(specs):
         raise ConfigError("two jobs of the flight have the same name")
     now = lab.clock()
@@ -73,10 +76,34 @@ def check_job(lab: Lab, spec: JobSpec) -> None:
             check_runvar(name, value, roles)
             if name.endswith("_image"):
                 lab.images.check(value)
+        if spec.recipe == RECIPE:
+            _check_build(lab, build_request(Runvars(spec.runvars)))
         job = Job(flight=0, name=spec.name, recipe=spec.recipe, status=JobStatus.QUEUED)
         check_possible(request_of(replace(job, runvars=_definition(spec))), lab.hosts)
     except ConfigError as error:
         raise type(error)(f"job {spec.name}: {error.message}", hint=error.hint) from error
+
+
+def _check_build(lab: Lab, request: BuildRequest) -> None:
+    """The revision must be there; but for one a mirror of Debian should have: without it the job will be blocked."""
+    if not request.revision.startswith(DEBIAN_BRANCH):
+        lab.builds.check(request)
+
+
+def _check_dependencies(session: Session, spec: JobSpec, specs: Sequence[JobSpec]) -> None:
+    recipes = {other.name: other.recipe for other in specs}
+    for flight, name in needed(spec.runvars, 0).values():
+        if flight:
+            found = flights.load_jobs(session, [(flight, name)])
+            recipe = found[flight, name].recipe if found else None
+        else:
+            recipe = recipes.get(name)
+        if recipe != RECIPE:
+            what = "is no build job" if recipe else "does not exist"
+            raise ConfigError(
+                f"job {spec.name}: {f'{flight}.' if flight else ''}{name}, which it needs, {what}",
+                hint=f"name a job of recipe {RECIPE}, of this flight or as FLIGHT.JOB",
+            )
 
 
 def _definition(spec: JobSpec) -> tuple[Runvar, ...]:

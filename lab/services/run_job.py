@@ -116,7 +116,8 @@ class _Run:
         return job_status_of(self.outcomes) is not JobStatus.PASS
 
     def _role(self, line: Line) -> str:
-        return line.role or self.recipe.roles[0].name
+        """The role a line works on; empty in a job without hosts."""
+        return line.role or (self.recipe.roles[0].name if self.recipe.roles else "")
 
     def _setups(self) -> dict[str, str]:
         runvars = Runvars(self.job.values)
@@ -193,7 +194,7 @@ class _Run:
 
     def _line(self, stepno: int, line: Line, *, skip: bool, attended: Iterable[HostAccess]) -> StepResult:
         role = self._role(line)
-        host = self.hosts[role]
+        host = self.hosts[role] if role else None
         number = f"{stepno:02d}.{line.testid.replace('/', '-')}"
         log = StepLog(self.lab.logs / str(self.row.flight) / self.row.job / str(self.row.number) / f"{number}.log")
         step = StepResult(
@@ -202,12 +203,12 @@ class _Run:
             step=line.step,
             status=StepStatus.RUNNING,
             started=self.lab.clock(),
-            host=host.name,
+            host=host.name if host else None,
             log=str(log.path.relative_to(self.lab.logs)),
             console={access.name: (access.console.offset(), None) for access in self.hosts.values()},
         )
         try:
-            if skip:
+            if skip and host is not None:
                 ended = replace(step, status=StepStatus.SKIPPED, reason=f"{host.name} is set up already, and reused")
                 log.write(ended.reason)
             else:

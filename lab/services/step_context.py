@@ -13,7 +13,7 @@ from lab.context import Lab
 from lab.errors import LabBug
 from lab.flights.recipe import Line
 from lab.flights.runvars import Runvars
-from lab.flights.steps import GuestFiles
+from lab.flights.steps import Builds, GuestFiles
 from lab.hosts.protocols import BootTarget, CommandResult, Guard, HostAccess
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
@@ -85,6 +85,11 @@ class JobStep:
     def guest_files(self, image: str) -> GuestFiles:
         """Where dom0 finds a guest image."""
         return self.lab.images.guest_files(image)
+
+    @property
+    def builds(self) -> Builds:
+        """The lab's builds from source."""
+        return self.lab.builds
 
     def log(self, text: str) -> None:
         """Add a line to the log."""

@@ -308,6 +308,7 @@ class FakeContext:
     values: dict[str, str] = field(default_factory=dict)
     job: str = "1.test"
     target: BootTarget | None = None
+    builds: Any = None
     lines: list[str] = field(default_factory=list)
     saved: dict[str, bytes] = field(default_factory=dict)
     waited: float = 0.0

@@ -134,6 +134,7 @@ def empty_lab(home: Path) -> Iterator[Demo]:
         hosts=(),
         machines=nothing,
         images=nothing,
+        builds=nothing,
         bell=nothing,
         dispatch=nothing,
     )

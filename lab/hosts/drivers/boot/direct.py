@@ -33,7 +33,7 @@ class DirectBoot:
     def set_target(self, target: BootTarget) -> None:
         """Take effect at the next power-on; `ConfigError` when an argument is not allowed or a file is not there."""
         check_arguments(target)
-        for path in (target.hypervisor, target.kernel, target.initramfs, target.media):
+        for path in (target.hypervisor, target.kernel, target.initramfs, target.media, *target.overlays):
             if path is not None and not path.is_file():
                 raise ConfigError(f"boot target {target.key}: there is no file {path}")
         self.place.save_target(target)

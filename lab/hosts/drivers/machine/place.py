@@ -89,7 +89,9 @@ class Place:
     def save_target(self, target: BootTarget) -> None:
         """Note what the next power-on boots."""
         self.create()
-        _write(self.folder / "target.json", json.dumps(dataclasses.asdict(target), default=str, indent=1))
+        plain = {one.name: getattr(target, one.name) for one in dataclasses.fields(target)}
+        plain["checksums"] = dict(target.checksums)
+        _write(self.folder / "target.json", json.dumps(plain, default=str, indent=1))
 
     def target(self) -> BootTarget | None:
         """What the next power-on boots; None when nobody has said."""
@@ -104,6 +106,9 @@ class Place:
             xen_args=tuple(data["xen_args"]),
             dom0_args=tuple(data["dom0_args"]),
             media=Path(data["media"]) if data["media"] else None,
+            overlays=tuple(Path(path) for path in data.get("overlays", ())),
+            build_id=data.get("build_id", ""),
+            checksums=data.get("checksums", {}),
         )
 
     def save_boot(self, record: BootRecord) -> None:

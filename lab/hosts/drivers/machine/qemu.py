@@ -129,7 +129,10 @@ class QemuPower:
         try:
             with target.initramfs.open("rb") as base, (folder / "initramfs").open("wb") as staged:
                 shutil.copyfileobj(base, staged, 1 << 20)
-                staged.write(b"\0" * (-staged.tell() % 4))  # the kernel wants each archive on a multiple of 4
+                for path in target.overlays:
+                    staged.write(b"\0" * (-staged.tell() % 4))  # the kernel wants each archive on a multiple of 4
+                    staged.write(path.read_bytes())
+                staged.write(b"\0" * (-staged.tell() % 4))
                 staged.write(_own_files(self.place, self.index, mark, identity))
         except OSError as error:
             raise InfraError(f"{self.place.name}: cannot prepare its initramfs: {error}") from error

@@ -1,0 +1,18 @@
+"""Builds from source: jobs without hosts, that other jobs name in their runvar `xenbuildjob`."""
+
+from __future__ import annotations
+
+from lab.flights.builds import HYPERVISOR, RECIPE, TOOLS
+from lab.flights.recipe import Recipe, register, run
+
+register(
+    Recipe(
+        name=RECIPE,
+        summary="a revision of Xen is compiled: the hypervisor as configured, and the toolstack",
+        roles=(),
+        lines=(
+            run("xen-build", "xen-build/hypervisor", part=HYPERVISOR),
+            run("xen-build", "xen-build/tools", part=TOOLS),
+        ),
+    )
+)

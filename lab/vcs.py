@@ -1,0 +1,282 @@
+"""Source trees: bare git repositories in the lab's home, filled from elsewhere and read by builds.
+
+What users name (URLs, paths, revisions) is never an option to git, and git is told which transports it may use.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from lab.errors import ConfigError, Evidence, InfraError, NotFoundError
+
+TREE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_REVISION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+~^-]{0,199}")
+_TRANSPORTS: Final = ("file", "git", "http", "https", "ssh")
+_REMOTE: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)(?P<mark>://|::)")
+_WHO: Final = {"GIT_AUTHOR_NAME": "Flightline", "GIT_COMMITTER_NAME": "Flightline"}
+_GIT_S: Final = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeState:
+    """One line of `lab tree list`."""
+
+    name: str
+    origin: str
+    branches: tuple[str, ...]
+    tags: int
+
+
+class Trees:
+    """The source trees of one lab home: bare repositories under HOME/trees/NAME.git."""
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "trees"
+
+    def repository(self, name: str) -> Path:
+        """Where the tree of this name is; `NotFoundError` when there is none."""
+        path = self._path(name)
+        if not (path / "HEAD").is_file():
+            raise NotFoundError(
+                f"there is no source tree {name!r}",
+                hint=f"there are: {', '.join(self.names()) or 'none'}; `lab tree add {name} URL` adds it",
+            )
+        return path
+
+    def names(self) -> list[str]:
+        """The trees there are, sorted."""
+        return sorted(path.name.removesuffix(".git") for path in self._folder.glob("*.git"))
+
+    def state(self) -> list[TreeState]:
+        """What there is, for people."""
+        return [self._state(name) for name in self.names()]
+
+    def add(self, name: str, source: str) -> TreeState:
+        """Mirror the repository at `source` (a URL or a path) as the tree `name`; fetches again if it is there.
+
+        Branches and tags that were imported into the tree by other means stay.
+        """
+        origin = checked_source(source)
+        repository = self._make(name)
+        _git(repository, "fetch", "--no-tags", "--", origin, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+        _git(repository, "config", "remote.origin.url", origin)
+        return self._state(name)
+
+    def resolve(self, name: str, revision: str) -> str:
+        """The commit a branch, tag or commit id stands for; `NotFoundError` names what is near it."""
+        repository = self.repository(name)
+        if _REVISION.fullmatch(revision):
+            found = _run_git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+            if found.returncode == 0:
+                return found.stdout.decode().strip()
+        known = self._refs(repository)
+        near = difflib.get_close_matches(revision, known, n=5, cutoff=0.4) or known[:8]
+        raise NotFoundError(
+            f"tree {name} has no revision {revision!r}",
+            hint=f"near it: {', '.join(near)}" if near else f"`lab tree add {name} URL` fills the tree",
+        )
+
+    def has(self, name: str, revision: str) -> bool:
+        """Whether the tree exists and has that revision."""
+        try:
+            self.resolve(name, revision)
+        except NotFoundError:
+            return False
+        return True
+
+    def read(self, name: str, commit: str, path: str) -> str:
+        """The text of one file of a commit; `NotFoundError` when it has no such file."""
+        found = _run_git(self.repository(name), "cat-file", "blob", f"{commit}:{path}")
+        if found.returncode:
+            raise NotFoundError(f"tree {name} at {commit[:12]} has no file {path}")
+        return found.stdout.decode(errors="replace")
+
+    def export(self, name: str, commit: str, folder: Path) -> None:
+        """Write the files of a commit into `folder`, which must exist. Submodules are left out."""
+        repository = self.repository(name)
+        with tempfile.TemporaryDirectory(prefix="index-", dir=self._folder) as place:
+            env = {"GIT_INDEX_FILE": str(Path(place) / "index"), "GIT_WORK_TREE": str(folder)}
+            _git(repository, "read-tree", commit, env=env)
+            _git(repository, "checkout-index", "--all", "--force", env=env, cwd=folder)
+
+    def commit_folder(self, name: str, folder: Path, *, message: str, when: datetime, branch: str, tag: str) -> str:
+        """Make a commit of all files below `folder` and let `branch` and `tag` point to it; returns its id.
+
+        The same files, message and time give the same commit everywhere.
+        """
+        repository = self._make(name)
+        with tempfile.TemporaryDirectory(prefix="index-", dir=self._folder) as place:
+            env = {"GIT_INDEX_FILE": str(Path(place) / "index"), "GIT_WORK_TREE": str(folder)}
+            _git(repository, "add", "--all", "--force", "--", ".", env=env, cwd=folder)
+            tree = _git(repository, "write-tree", env=env)
+        commit = _commit_tree(repository, tree, message, when)
+        _git(repository, "update-ref", f"refs/heads/{branch}", commit)
+        _git(repository, "update-ref", f"refs/tags/{tag}", commit)
+        return commit
+
+    def take(self, name: str, path: Path, revision: str | None, *, branch: str, when: datetime) -> str:
+        """Bring a revision of the repository at `path` into the tree, under `branch`; returns the commit.
+
+        Without a revision it is the working tree as it stands, uncommitted changes and new files (but for ignored
+        ones) included. Nothing in that repository is changed: index and objects are ours.
+        """
+        top = _run_git(None, "-C", str(path), "rev-parse", "--show-toplevel")
+        if top.returncode:
+            raise ConfigError(f"{path} is no git working tree", hint="name a folder that `git clone` made")
+        source = Path(top.stdout.decode().strip())
+        repository = self._make(name)
+        if revision is not None:
+            if not _REVISION.fullmatch(revision):
+                raise ConfigError(f"{revision!r} is not the name of a revision")
+            found = _run_git(None, "-C", str(source), "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+            if found.returncode:
+                raise NotFoundError(f"{source} has no revision {revision!r}", hint="a branch, a tag or a commit id")
+            commit = found.stdout.decode().strip()
+            _fetch_commit(repository, source, commit)
+        else:
+            commit = self._snapshot(repository, source, when)
+        _git(repository, "update-ref", f"refs/heads/{branch}", commit)
+        return commit
+
+    def _snapshot(self, repository: Path, source: Path, when: datetime) -> str:
+        head = _run_git(None, "-C", str(source), "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        parents = []
+        if head.returncode == 0:
+            parents = [head.stdout.decode().strip()]
+            _fetch_commit(repository, source, parents[0])
+        listed = _git_bytes(None, "-C", str(source), "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        paths = [path for path in dict.fromkeys(listed.split(b"\0")) if path and _is_file(source, path)]
+        with tempfile.TemporaryDirectory(prefix="index-", dir=self._folder) as place:
+            env = {"GIT_INDEX_FILE": str(Path(place) / "index"), "GIT_WORK_TREE": str(source)}
+            _git(
+                repository, "update-index", "--add", "-z", "--stdin", env=env, cwd=source, given=b"\0".join(paths)
+            )
+            tree = _git(repository, "write-tree", env=env)
+        if parents and tree == _git(repository, "rev-parse", f"{parents[0]}^{{tree}}"):
+            return parents[0]
+        return _commit_tree(repository, tree, "The working tree with its uncommitted changes", when, parents)
+
+    def _state(self, name: str) -> TreeState:
+        repository = self.repository(name)
+        refs = self._refs(repository, full=True)
+        origin = _run_git(repository, "config", "remote.origin.url")
+        return TreeState(
+            name=name,
+            origin=origin.stdout.decode(errors="replace").strip(),
+            branches=tuple(ref.removeprefix("refs/heads/") for ref in refs if ref.startswith("refs/heads/")),
+            tags=sum(1 for ref in refs if ref.startswith("refs/tags/")),
+        )
+
+    def _refs(self, repository: Path, *, full: bool = False) -> list[str]:
+        form = "%(refname)" if full else "%(refname:short)"
+        out = _git(repository, "for-each-ref", f"--format={form}", "refs/heads", "refs/tags")
+        return out.splitlines()
+
+    def _path(self, name: str) -> Path:
+        if not TREE_NAME.fullmatch(name) or name.endswith((".git", ".lock")):
+            raise ConfigError(f"{name!r} is not the name of a tree", hint="small letters, digits, '.', '_' and '-'")
+        return self._folder / f"{name}.git"
+
+    def _make(self, name: str) -> Path:
+        path = self._path(name)
+        if not (path / "HEAD").is_file():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="new-", dir=self._folder) as place:
+                new = Path(place) / "tree.git"
+                _git(None, "init", "--quiet", "--bare", "--template=", "--", str(new))
+                if not path.exists():
+                    new.rename(path)
+        return path
+
+
+def checked_source(source: str) -> str:
+    """A URL with a transport that git may use, or an existing path made absolute; `ConfigError` for anything else."""
+    if "\0" in source or "\n" in source or source.startswith("-") or not source:
+        raise ConfigError(f"{source!r} is no place a source tree can come from", hint="a URL, or the path of a folder")
+    found = _REMOTE.match(source)
+    if found and (found["mark"] == "::" or found["scheme"].lower() not in _TRANSPORTS):
+        raise ConfigError(f"{source!r}: this transport is not allowed", hint=f"there are: {', '.join(_TRANSPORTS)}")
+    path = Path(source).expanduser()
+    if not found and path.exists():
+        return str(path.absolute())
+    if not found and not re.fullmatch(r"[A-Za-z0-9@._-]+:[^:].*", source):
+        raise ConfigError(f"there is no folder {source}", hint="a URL, or the path of a git repository")
+    return source
+
+
+def _fetch_commit(repository: Path, source: Path, commit: str) -> None:
+    """Bring a commit with its history; ours is the only side that writes."""
+    _git(repository, "fetch", "--quiet", "--no-tags", "--", str(source), commit)
+
+
+def _is_file(source: Path, path: bytes) -> bool:
+    whole = source / os.fsdecode(path)
+    return whole.is_symlink() or whole.is_file()
+
+
+def _commit_tree(repository: Path, tree: str, message: str, when: datetime, parents: Sequence[str] = ()) -> str:
+    mail = "flightline@localhost"
+    stamp = f"{int(when.timestamp())} +0000"
+    env = {
+        **_WHO,
+        "GIT_AUTHOR_EMAIL": mail,
+        "GIT_COMMITTER_EMAIL": mail,
+        "GIT_AUTHOR_DATE": stamp,
+        "GIT_COMMITTER_DATE": stamp,
+    }
+    arguments = [part for parent in parents for part in ("-p", parent)]
+    return _git(repository, "commit-tree", *arguments, tree, env=env, given=message.encode())
+
+
+def _git(
+    repository: Path | None, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None,
+    given: bytes = b"",
+) -> str:  # fmt: skip
+    return _git_bytes(repository, *arguments, env=env, cwd=cwd, given=given).decode(errors="replace").strip()
+
+
+def _git_bytes(
+    repository: Path | None, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None,
+    given: bytes = b"",
+) -> bytes:  # fmt: skip
+    done = _run_git(repository, *arguments, env=env, cwd=cwd, given=given)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        last = next((line for line in reversed(said.splitlines()) if line.strip()), "it says nothing")
+        evidence = Evidence(command=f"git {' '.join(arguments)}", exit_status=done.returncode, output=said[-10_000:])
+        if "No space left" in said:
+            raise InfraError("git: the disk is full", hint="free some space", evidence=evidence)
+        if arguments[0] == "fetch":
+            raise ConfigError(f"git cannot fetch it: {last}", hint="is this a git repository?", evidence=evidence)
+        raise InfraError(f"git {arguments[0]} failed: {last}", evidence=evidence)
+    return done.stdout
+
+
+def _run_git(
+    repository: Path | None, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None,
+    given: bytes = b"",
+) -> subprocess.CompletedProcess[bytes]:  # fmt: skip
+    if shutil.which("git") is None:
+        raise InfraError("git is not installed", hint="apt install git")
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    own |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": ":".join(_TRANSPORTS), "LC_ALL": "C", **(env or {})}
+    # no hook, file-system monitor or line-ending conversion of whoever's settings
+    options = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.autocrlf=false"]
+    where = [f"--git-dir={repository}"] if repository is not None else []
+    try:
+        return subprocess.run(
+            ["git", *options, *where, *arguments],
+            input=given, capture_output=True, check=False, env=own, cwd=cwd, timeout=_GIT_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise InfraError(f"git {arguments[0]} did not end within {_GIT_S:.0f} s") from error
