@@ -239,7 +239,9 @@ class ImageStore:
         report(manifest.name, "links", None)
         complete_builder(tree.root)
         tree.root.rename(new / "tree")
-        return Tree(new / "tree", manifest.arch).versions(manifest.packages)
+        # of everything in it: the compiler itself came with a package that only depends on it
+        packages = sorted(path.name for path in (new / "tree/usr/share/doc").iterdir())
+        return Tree(new / "tree", manifest.arch).versions(packages)
 
     def _pack(self, manifest: Manifest, tree: Tree, new: Path, report: Progress) -> dict[str, str]:
         report(manifest.name, "closure", None)
