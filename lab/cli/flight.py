@@ -18,6 +18,7 @@ from lab.cli.image import build_images
 from lab.cli.matrix import chosen_jobs, matrix_options
 from lab.cli.opening import lab_option, open_lab, open_working_lab
 from lab.cli.render import ago, duration, errors, json_option, output, print_json, status_text
+from lab.cli.sources import prepare_sources
 from lab.cli.watch import flight_table, watch_flight
 from lab.context import Lab
 from lab.db import flights
@@ -72,11 +73,12 @@ def run(
     """
     specs = _with_settings(chosen_jobs(matrix, build, patterns), settings)
     lab = open_working_lab(lab_file)
+    builders = prepare_sources(lab.settings, specs)
     for spec in specs:
         check_job(lab, spec)
     signal.signal(signal.SIGTERM, _interrupt)
     with Engine(lab) as engine:  # the worker gets ready while the images are looked at
-        build_images(make_image_store(lab.settings), _images_of(specs))
+        build_images(make_image_store(lab.settings), [*_images_of(specs), *builders])
         with lab.sessions.begin() as session:
             number = construct_flight(
                 session, lab, specs, branch=branch, intended=Blessing(intended), submitter=getpass.getuser(), note=note

@@ -82,7 +82,9 @@ def _now(job: Job) -> str:
     if job.status.final or last is None or not last.steps:
         return job.reason
     step = last.steps[-1]
-    return f"{step.testid} on {step.host}" if step.status is StepStatus.RUNNING else ""
+    if step.status is not StepStatus.RUNNING:
+        return ""
+    return f"{step.testid} on {step.host}" if step.host else step.testid
 
 
 def _print_changes(flight: Flight, shown: dict[str, str], console: Console) -> None:
