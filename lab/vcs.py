@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -154,6 +154,8 @@ class Trees:
         if head.returncode == 0:
             parents = [head.stdout.decode().strip()]
             _fetch_commit(repository, source, parents[0])
+            # the time of what was changed: the same working tree is the same commit, and built once
+            when = datetime.fromtimestamp(int(_git(repository, "show", "-s", "--format=%ct", parents[0])), UTC)
         listed = _git_bytes(None, "-C", str(source), "ls-files", "-z", "--cached", "--others", "--exclude-standard")
         paths = [path for path in dict.fromkeys(listed.split(b"\0")) if path and _is_file(source, path)]
         with tempfile.TemporaryDirectory(prefix="index-", dir=self._folder) as place:

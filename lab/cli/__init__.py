@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lab.cli import build, db, flight, host, image, job, matrix, serve, tree
+from lab.cli import build, db, flight, host, image, job, matrix, serve, tree, trial
 from lab.cli.render import errors
 from lab.errors import LabError
 from lab.flights.plain_text import clean
@@ -49,6 +49,7 @@ main.add_command(matrix.matrix)
 main.add_command(host.host)
 main.add_command(image.image)
 main.add_command(tree.tree)
+main.add_command(trial.try_)
 main.add_command(build.build)
 main.add_command(db.db)
 main.add_command(serve.serve)

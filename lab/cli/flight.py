@@ -71,32 +71,32 @@ def run(
     `lab matrix show` tells which jobs a matrix has. Ctrl-C aborts the flight: its hosts are powered off, and what was
     found so far is kept.
     """
-    specs = _with_settings(chosen_jobs(matrix, build, patterns), settings)
+    specs = with_settings(chosen_jobs(matrix, build, patterns), settings)
     lab = open_working_lab(lab_file)
     builders = prepare_sources(lab.settings, specs)
     for spec in specs:
         check_job(lab, spec)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     with Engine(lab) as engine:  # the worker gets ready while the images are looked at
-        build_images(make_image_store(lab.settings), [*_images_of(specs), *builders])
+        build_images(make_image_store(lab.settings), [*images_of(specs), *builders])
         with lab.sessions.begin() as session:
             number = construct_flight(
                 session, lab, specs, branch=branch, intended=Blessing(intended), submitter=getpass.getuser(), note=note
             )
-        ended = _fly(lab, number, engine)
+        ended = fly(lab, number, engine)
     if as_json:
         print_json(flight_view(ended))
     else:
-        _print_verdict(ended)
+        print_verdict(ended)
     sys.exit(exit_code(ended.status))
 
 
-def _interrupt(_signal: int, _frame: object) -> None:
+def interrupt(_signal: int, _frame: object) -> None:
     """Being told to end is the same as Ctrl-C: the flight is aborted, and its hosts are powered off."""
     raise KeyboardInterrupt
 
 
-def _fly(lab: Lab, number: int, engine: Engine) -> Flight:
+def fly(lab: Lab, number: int, engine: Engine) -> Flight:
     """Keep the engine going until the flight has ended and its hosts are clean."""
     try:
         ended = watch_flight(lab, number, errors(), keep=engine.keep)
@@ -110,7 +110,8 @@ def _fly(lab: Lab, number: int, engine: Engine) -> Flight:
     return ended
 
 
-def _with_settings(specs: Sequence[JobSpec], settings: Sequence[str]) -> list[JobSpec]:
+def with_settings(specs: Sequence[JobSpec], settings: Sequence[str]) -> list[JobSpec]:
+    """The jobs with what `--set [JOB:]NAME=VALUE` says; `ConfigError` when it says nothing."""
     changed = list(specs)
     for text in settings:
         target, separator, value = text.partition("=")
@@ -126,12 +127,14 @@ def _with_settings(specs: Sequence[JobSpec], settings: Sequence[str]) -> list[Jo
     return changed
 
 
-def _images_of(specs: Sequence[JobSpec]) -> list[str]:
+def images_of(specs: Sequence[JobSpec]) -> list[str]:
+    """The images that the jobs name."""
     found = {value for spec in specs for name, value in spec.runvars.items() if name.endswith("_image")}
     return sorted(found)
 
 
-def _print_verdict(ended: Flight) -> None:
+def print_verdict(ended: Flight) -> None:
+    """A flight that has ended, in a few lines."""
     console = output()
     counts: dict[str, int] = {}
     for job in ended.jobs:
