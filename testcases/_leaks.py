@@ -46,7 +46,8 @@ INVENTORY_COMMANDS: Final = {
     "process": "echo self $$; ps -o pid,ppid,args",
     "xenstore": "xenstore-ls -f",
     "loop": "losetup -a",
-    "file": "find /tmp /run /var/run /var/tmp /var/lib/xen /lab/scratch 2>/dev/null; true",
+    "file": "find /tmp /run /var/run /var/tmp /var/lib/xen /lab/scratch /etc/libvirt /var/lib/libvirt 2>/dev/null; "
+    "true",
     # a process is only taken for one that stays when it is seen twice
     "process-again": "sleep 0.5; echo self $$; ps -o pid,ppid,args",
 }

@@ -68,6 +68,34 @@ def _lose_guest(ctx: StepContext) -> None:
     )
 
 
+def _stop_libvirtd(ctx: StepContext) -> None:
+    for target in _targets(ctx):
+        ctx.host(target).shell.script('kill "$(cat /run/libvirtd.pid)" && sleep 1; ! pidof libvirtd')
+
+
+# A definition is all it takes: libvirt has one domain of a name, running or not.
+_NAMESAKE: Final = f"""
+cat >/run/lab-namesake.xml <<END
+<domain type='xen'><name>{GUEST}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='xenpv'>linux</type><kernel>/none</kernel></os></domain>
+END
+virsh -c xen:///system define /run/lab-namesake.xml
+"""
+
+
+def _take_name(ctx: StepContext) -> None:
+    for target in _targets(ctx):
+        ctx.host(target).shell.script(_NAMESAKE)
+
+
+def _targets(ctx: StepContext) -> list[str]:
+    """The roles a guest may move to; `ConfigError` when libvirt moves nothing in this job."""
+    targets = [role for role in ctx.roles if role != ctx.role]
+    if not targets or ctx.runvars.get("toolstack") != "libvirt":
+        raise ConfigError("this fault needs a migration by libvirt", hint="use it with recipe test-libvirt-pair")
+    return targets
+
+
 def _pause_guest(ctx: StepContext) -> None:
     ctx.host().shell.run("xl", "pause", GUEST)
 
@@ -96,6 +124,8 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "guest-crash": Fault(_crash_guest, "the next step that moves or uses the guest"),
     "guest-lost": Fault(_lose_guest, "the next step that moves the guest"),
     "guest-pause": Fault(_pause_guest, "the next step that moves or uses the guest"),
+    "libvirtd-stopped": Fault(_stop_libvirtd, "the next step that moves the guest"),
+    "name-taken": Fault(_take_name, "the next step that moves the guest"),
     "memory-corrupt": Fault(_corrupt_memory, "the next step that moves the guest"),
     "leak": Fault(_leak, "leak-check/check"),
     "dom0-crash": Fault(_crash_dom0, "whatever step comes next"),

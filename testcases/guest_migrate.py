@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from lab.errors import LabBug
+from lab.errors import LabBug, StepFailure
 from lab.flights.steps import StepContext, step
 from testcases._clocks import clock_difference
-from testcases._guests import GUEST, Guest, check_survived
+from testcases._guests import GUEST, Guest, Life, check_survived
 from testcases._waiting import Stopwatch
 
 TICK_MS: Final = 50
@@ -20,7 +20,8 @@ def guest_migrate(ctx: StepContext) -> None:
     """The guest moves live from role `source` to role `target`, perhaps to another Xen, and goes on where it was.
 
     Its downtime is what the guest itself sees: the largest step of its wall clock. That clock is the host's, and the
-    hosts' clocks differ a little; both are measured before, and the difference is taken out.
+    hosts' clocks differ a little; both are measured before, and the difference is taken out. When the toolstack
+    refuses, the failure says whether the guest still lives where it was.
     """
     source, target = (Guest(ctx, ctx.host(_role(ctx, end))) for end in ("source", "target"))
     source.require_listed()
@@ -30,7 +31,10 @@ def guest_migrate(ctx: StepContext) -> None:
     source.ask("reset")
 
     watch = Stopwatch()
-    source.host.toolstack.migrate(GUEST, target.host)
+    try:
+        source.host.toolstack.migrate(GUEST, target.host)
+    except StepFailure as failure:
+        raise with_fate(failure, source, before) from failure
     took = watch.seconds
 
     gap = largest_gap(target)
@@ -57,6 +61,16 @@ def _role(ctx: StepContext, end: str) -> str:
     if role not in ctx.roles:
         raise LabBug(f"guest-migrate: {end}={role!r} is not a role of the job ({', '.join(ctx.roles)})")
     return role
+
+
+def with_fate(failure: StepFailure, source: Guest, before: Life) -> StepFailure:
+    """The failed migration, and what became of the guest: it has to live on where it was."""
+    try:
+        after = check_survived(before, [source], "a failed migration")
+        fate = f"the guest lives on where it was (heartbeat {after.beat.seq})"
+    except StepFailure as lost:
+        fate = f"and the guest did not survive it: {lost.message}"
+    return StepFailure(f"{failure.message}; {fate}", evidence=failure.evidence)
 
 
 def largest_gap(guest: Guest) -> int:

@@ -29,6 +29,12 @@ COMMANDS: Final = {
     "event-channels": "lsevtchn 0",
     "modules": "cat /proc/modules",
 }
+# With limits: a daemon that hangs must not cost what comes after it.
+OF_LIBVIRT: Final = {
+    "virsh-list": "timeout 20 virsh -c xen:///system 'version; nodeinfo; list --all'",
+    "virsh-dumpxml": "timeout 20 virsh -c xen:///system list --all --name | while read -r name; do "
+    '[ -z "$name" ] || timeout 20 virsh -c xen:///system dumpxml "$name" </dev/null; done',
+}
 # Twice, to tell a CPU that hangs from one that works.
 AFTER_FAILURE: Final = {
     "xenctx": "for turn in 1 2; do xl list | while read -r name domid rest; do case $domid in [1-9]*) "
@@ -52,7 +58,9 @@ def logs_capture(ctx: StepContext) -> None:
     try:
         if ctx.failed:
             ctx.save("debug-keys.txt", ask_dom0(ctx, host)[-FILE_LIMIT:])
-        readings = read_all(host.shell, COMMANDS | (AFTER_FAILURE if ctx.failed else {}), timeout_s=90)
+        of_libvirt = OF_LIBVIRT if ctx.runvars.get("toolstack") == "libvirt" else {}
+        after_failure = AFTER_FAILURE if ctx.failed else {}
+        readings = read_all(host.shell, COMMANDS | of_libvirt | after_failure, timeout_s=90)
         files = _log_files(host)
     except (StepFailure, InfraError):
         _keep_console(ctx, host)
@@ -82,10 +90,10 @@ def _keep_console(ctx: StepContext, host: HostAccess) -> None:
 
 
 def _log_files(host: HostAccess) -> list[tuple[str, str]]:
-    """The ends of all files under /var/log/xen, in one command; a guest's name is part of some of their names."""
+    """The ends of all log files of Xen and libvirt, in one command; a guest's name is part of some of their names."""
     token = secrets.token_hex(8)
     result = host.shell.script(
-        "find /var/log/xen -type f 2>/dev/null | while read -r file; do "
+        "find /var/log/xen /var/log/libvirt -type f 2>/dev/null | while read -r file; do "
         f'printf \'\\n@@{token} %s\\n\' "$file"; tail -c {TAIL} "$file"; done',
         timeout_s=60,
         check=False,
@@ -98,7 +106,7 @@ def split_files(output: str, token: str) -> Iterator[tuple[str, str]]:
     parts = re.split(rf"\n@@{token} (.*)\n", output)
     seen: set[str] = set()
     for path, text in zip(parts[1::2], parts[2::2], strict=True):
-        name = file_name(path.removeprefix("/var/log/xen/"))
+        name = file_name(path.removeprefix("/var/log/").removeprefix("xen/"))
         while name in seen:
             name += "-"
         seen.add(name)

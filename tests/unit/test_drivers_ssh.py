@@ -42,6 +42,18 @@ class _Server(paramiko.ServerInterface):
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return paramiko.OPEN_SUCCEEDED
 
+    def check_channel_direct_tcpip_request(
+        self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
+    ) -> int:
+        if destination != ("127.0.0.1", 16509):
+            return paramiko.OPEN_FAILED_CONNECT_FAILED
+        threading.Thread(target=self._greet, daemon=True).start()
+        return paramiko.OPEN_SUCCEEDED
+
+    def _greet(self) -> None:
+        channel = self._host.transports[-1].accept(5)
+        channel.sendall(b"hello")
+
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()
         return True
@@ -147,6 +159,18 @@ def test_files_go_and_come(shell: SshShell, tmp_path: Path) -> None:
         shell.get(str(path), limit=100)
     with pytest.raises(StepFailure):
         shell.get(str(tmp_path / "nowhere"))
+
+
+def test_a_port_of_dom0_is_dialled_through_the_same_connection(shell: SshShell, host: Host) -> None:
+    channel = shell.dial(16509)
+    channel.settimeout(5)
+    assert channel.recv(9) == b"hello"
+    channel.close()
+    with pytest.raises(paramiko.ChannelException):
+        shell.dial(1)
+    host.end()
+    with pytest.raises(HostDiedError):
+        shell.dial(16509)
 
 
 def test_only_the_ends_of_endless_output_are_kept(shell: SshShell) -> None:

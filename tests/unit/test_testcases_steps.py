@@ -41,6 +41,7 @@ from testcases.guest_stop import guest_stop
 from testcases.host_boot import host_boot
 from testcases.host_ping import host_ping
 from testcases.leak_check import BASIS, leak_check
+from testcases.libvirt_check import libvirt_check
 from testcases.logs_capture import logs_capture
 from testcases.xen_boot import xen_boot
 from testcases.xen_install import xen_install
@@ -697,6 +698,31 @@ def test_a_migration_that_lost_something_fails(
         guest_migrate(pair)
 
 
+@pytest.mark.parametrize(
+    ("left", "fate"), [(True, "lives on where it was"), (False, "did not survive it: emu0: 'guest' should run")]
+)
+def test_a_refused_migration_tells_what_became_of_the_guest(
+    pair: FakeContext, host: FakeHost, running: FakeGuest, *, left: bool, fate: str
+) -> None:
+    def refuse(name: str, target: Any, **_: Any) -> None:
+        if not left:
+            host.toolstack.running.clear()
+        raise StepFailure("emu0: libvirt migrate failed: Connection refused")
+
+    host.toolstack.migrate = refuse  # type: ignore[method-assign]
+    with pytest.raises(StepFailure, match=f"Connection refused; .*{fate}"):
+        guest_migrate(pair)
+
+
+def test_libvirt_is_proved_only_by_guests_that_go_through_it(ctx: FakeContext, host: FakeHost) -> None:
+    host.toolstack.version = lambda: "libvirt 9.0.0"  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="toolstack=libvirt"):
+        libvirt_check(ctx)
+    ctx.runvars.set("toolstack", "libvirt")
+    libvirt_check(ctx)
+    assert ctx.runvars.get("host_toolstack_version") == "libvirt 9.0.0"
+
+
 def test_a_guest_that_stayed_behind_fails_the_migration(
     pair: FakeContext, host: FakeHost, running: FakeGuest
 ) -> None:
@@ -878,6 +904,8 @@ def test_every_fault_does_something_and_is_told(
 ) -> None:
     disk.runvars.set("disk_path", "/lab/scratch/guest.qcow2")
     disk.runvars.set("fault", fault)
+    disk.runvars.set("toolstack", "libvirt")
+    disk.hosts["dst_host"] = host
     before = len(host.shell.commands), running.seq
     fault_inject(disk)
     assert (len(host.shell.commands), running.seq) != before
@@ -889,6 +917,13 @@ def test_a_byte_is_corrupted_where_the_image_keeps_it(disk: FakeContext, host: F
     disk.runvars.set("fault", "disk-corrupt")
     fault_inject(disk)
     assert host.shell.commands[-1].endswith(f" /x {327680 + (1 << 20) + 12345}")
+
+
+@pytest.mark.parametrize("fault", ["libvirtd-stopped", "name-taken"])
+def test_a_fault_of_libvirts_migration_needs_one(ctx: FakeContext, fault: str) -> None:
+    ctx.runvars.set("fault", fault)
+    with pytest.raises(ConfigError, match="needs a migration by libvirt"):
+        fault_inject(ctx)
 
 
 def test_a_disk_fault_without_a_disk_is_a_mistake_of_the_submitter(ctx: FakeContext) -> None:

@@ -170,14 +170,21 @@ class SshShell:
 
         Raises `HostDiedError` when the host cannot be reached, and paramiko's ChannelException when nothing listens.
         """
-        until = time.monotonic() + timeout_s
-        transport = _transport(self._connected(timeout_s))
-        channel = self._patiently(
-            lambda: transport.open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=timeout_s),
-            until,
-        )
+        until, what = time.monotonic() + timeout_s, f"connect to port {port}"
+
+        def open_channel() -> paramiko.Channel | None:
+            transport, ends = _transport(self._connected(timeout_s)), (("127.0.0.1", port), ("127.0.0.1", 0))
+            return self._patiently(lambda: transport.open_channel("direct-tcpip", *ends, timeout=timeout_s), until)
+
+        try:
+            channel = open_channel()
+        except paramiko.ChannelException:
+            raise
+        except _LOST as error:
+            self.close()
+            self._dead(what, error)
         if channel is None:
-            self._overdue(f"connect to port {port}", timeout_s, b"", b"")
+            self._overdue(what, timeout_s, b"", b"")
         return channel
 
     def clock_offset(self) -> tuple[float, float]:
