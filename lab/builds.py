@@ -41,6 +41,7 @@ from lab.sandbox import Limits, Sandbox
 from lab.vcs import Trees
 
 SPACE_FOR_A_BUILD: Final = 3 << 30
+KEEP_UNUSED_FOR: Final = 30 * 24 * 3600.0
 LOG: Final = "build.log"
 _TAIL: Final = 4 << 20
 _CACHE_SIZE: Final = "2G"
@@ -164,8 +165,8 @@ class BuildStore:
             source.mkdir()
             new.mkdir()
             self._trees.export(plan.request.tree, plan.commit, source)
-            for place in (source, source / "xen"):
-                (place / ".scmversion").write_text(f"git:{plan.commit[:12]}")
+            for place in (".scmversion", "xen/.scmversion"):
+                write_inside(source, place, f"git:{plan.commit[:12]}")
             run = _Run(sandbox=self._sandbox(plan, image, source), log=new / LOG, guard=guard, told=log)
             try:
                 facts = self._hypervisor(plan, run, source, new) if plan.part == HYPERVISOR else {}
@@ -182,7 +183,14 @@ class BuildStore:
             (new / "build.json").write_text(json.dumps(facts, indent=1))
             folder = self._folder / plan.key
             new.rename(folder)
+        self._remove_old()
         return _opened(folder, facts, reused=False)
+
+    def _remove_old(self) -> None:
+        """Remove what nothing has used for weeks: it can be compiled again."""
+        for folder in self._folder.iterdir():
+            if not folder.name.startswith(".") and time.time() - folder.stat().st_mtime > KEEP_UNUSED_FOR:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _sandbox(self, plan: Plan, image: BuiltImage, source: Path) -> Sandbox:
         # A cache for each tree: what one tree's scripts put there must not end up in another tree's builds.
@@ -203,21 +211,20 @@ class BuildStore:
 
     def _hypervisor(self, plan: Plan, run: _Run, source: Path, new: Path) -> dict[str, Any]:
         fragment = kconfig(plan.request.config, plan.request.arch)
-        (source / "xen/.config").write_text(fragment)
+        write_inside(source, "xen/.config", fragment)
         make = ["make", "-C", "xen", *_CROSS[plan.request.arch], *_FIXED]
         run([*make, "olddefconfig"])
-        config = (source / "xen/.config").read_text()
+        config = file_inside(source, "xen/.config").read_text(errors="replace")
         for line in not_taken(fragment, config):
             run.told(f"this Xen does not take {line}")
         run([*make, _jobs()])
         run([*make, "tests"], must=False)  # the test livepatches; no Xen is worse for not having them
         (new / "config").write_text(config)
-        shutil.copyfile(source / "xen/xen", new / "xen")
-        shutil.copyfile(source / "xen/xen-syms", new / "xen-syms")
-        for policy in sorted(source.glob("xen/xsm/flask/xenpolicy*")) + sorted(source.glob("xen/xsm/flask/policy.bin")):
-            if policy.is_file() and not (new / "xenpolicy").exists():
-                shutil.copyfile(policy, new / "xenpolicy")
-        patches = [path for path in sorted(source.glob("xen/test/livepatch/*.livepatch")) if path.is_file()]
+        for name in ("xen", "xen-syms"):
+            shutil.copyfile(file_inside(source, f"xen/{name}"), new / name)
+        for policy in files_inside(source, "xen/xsm/flask/xenpolicy*")[:1]:
+            shutil.copyfile(policy, new / "xenpolicy")
+        patches = files_inside(source, "xen/test/livepatch/*.livepatch")
         if patches:
             (new / "livepatch").mkdir()
         for patch in patches:
@@ -229,6 +236,8 @@ class BuildStore:
         run(["make", _jobs(), *_FIXED, "build-tools"])
         run(["make", *_FIXED, "install-tools", "DESTDIR=/tmp/build/dist-lab"])
         run(["sh", "-c", "find dist-lab -type f -exec strip --strip-unneeded {} + 2>/dev/null || true"])
+        if (source / "dist-lab").is_symlink():
+            raise StepFailure("the toolstack was installed elsewhere: its folder is a link")
         entries = tools_entries(source / "dist-lab", builder)
         archive = cpio_archive(entries.values())
         (new / "overlay.cpio.gz").write_bytes(gzip.compress(archive, 6, mtime=0))
@@ -288,6 +297,36 @@ class _Run:
         if status is None:
             error = f"not done after {self.sandbox.limits.wall_s:.0f} s: {error}"
         raise StepFailure(error, evidence=Evidence(command=shown, exit_status=status, output=around))
+
+
+def file_inside(source: Path, path: str) -> Path:
+    """A regular file that a build left below `source`; `StepFailure` when there is none.
+
+    What was built is not trusted: a link that leads out would hand us any file of this machine.
+    """
+    real = (source / path).resolve()
+    if not real.is_relative_to(source.resolve()) or not real.is_file():
+        raise StepFailure(f"the build left no file {path}")
+    return real
+
+
+def files_inside(source: Path, pattern: str) -> list[Path]:
+    """The regular files below `source` that a glob stands for; links that lead out are passed over."""
+    found = []
+    for path in sorted(source.glob(pattern)):
+        with contextlib.suppress(StepFailure):
+            found.append(file_inside(source, str(path.relative_to(source))))
+    return found
+
+
+def write_inside(source: Path, path: str, text: str) -> None:
+    """Write a file below `source`, in the place of whatever the tree has there; never through a link of the tree."""
+    place = source / path
+    if place.parent.resolve() != source.resolve() / place.parent.relative_to(source):
+        raise StepFailure(f"{path}: its folder is a link, this is no tree of Xen")
+    if place.is_symlink() or place.exists():
+        place.unlink()
+    place.write_text(text)
 
 
 def tools_entries(installed: Path, builder: Tree) -> dict[str, Entry]:

@@ -43,7 +43,7 @@ def show(job: str, *, as_json: bool) -> None:
     if found.reason:
         console.print(f"  {found.reason}", markup=False)
     for attempt in found.attempts:
-        hosts = ", ".join(f"{role} = {host}" for role, host in attempt.hosts.items())
+        hosts = ", ".join(f"{role} = {host}" for role, host in attempt.hosts.items()) or "the controller"
         console.print(f"\nattempt {attempt.number} on {hosts} ", status_text(attempt.status.value), markup=False)
         for step in attempt.steps:
             console.print(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from lab.builds import build_id
-from lab.errors import ConfigError
+from lab.builds import build_id, file_inside, files_inside, tools_entries, write_inside
+from lab.errors import ConfigError, StepFailure
 from lab.flights.builds import (
     BuildRequest,
     build_key,
@@ -16,6 +18,7 @@ from lab.flights.builds import (
     xen_version,
 )
 from lab.flights.runvars import Runvars
+from lab.image_tree import Tree
 
 LOG = """\
 make[3]: Entering directory '/tmp/build/xen'
@@ -94,3 +97,37 @@ def test_the_build_id_is_read_from_the_elf_note() -> None:
     note = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0" + bytes(range(20))
     assert build_id(b"\x7fELF" + b"\0" * 60 + note + b"tail") == bytes(range(20)).hex()
     assert build_id(b"\x7fELF no note") == ""
+
+
+def test_what_a_build_left_is_never_read_or_written_through_a_link_that_leads_out(tmp_path: Path) -> None:
+    secret, source = tmp_path / "secret", tmp_path / "source"
+    secret.mkdir()
+    (secret / "key").write_text("mine")
+    (source / "real").mkdir(parents=True)
+    (source / "real/xen").write_text("elf")
+    (source / "xen").symlink_to(secret)
+    (source / "real/policy").symlink_to(secret / "key")
+    (source / "real/.config").symlink_to(secret / "key")
+    assert file_inside(source, "real/xen").read_text() == "elf"
+    for path in ("xen/key", "real/policy", "real/nothing", "real"):
+        with pytest.raises(StepFailure, match="left no file"):
+            file_inside(source, path)
+    assert [path.name for path in files_inside(source, "real/*")] == ["xen"]
+    with pytest.raises(StepFailure, match="is a link"):
+        write_inside(source, "xen/.config", "x")
+    write_inside(source, "real/.config", "x")
+    assert (source / "real/.config").read_text() == "x"
+    assert (secret / "key").read_text() == "mine"
+
+
+def test_a_toolstack_becomes_an_overlay_in_the_merged_layout(tmp_path: Path) -> None:
+    installed = tmp_path / "dist"
+    for path in ("usr/sbin/xl", "usr/libexec/xen/bin/xen-init-dom0", "usr/include/xen.h", "usr/lib/libx.a"):
+        (installed / path).parent.mkdir(parents=True, exist_ok=True)
+        (installed / path).write_bytes(b"\x7fELF\x02\x01\x01" + b"\0" * 57)
+    (installed / "usr/sbin/xenstored").symlink_to("../libexec/xen/bin/xenstored")
+    entries = tools_entries(installed, Tree(tmp_path, "amd64"))
+    assert set(entries) == {
+        "/usr/bin/xl", "/usr/bin/xenstored", "/usr/libexec/xen/bin/xen-init-dom0", "/usr/bin/xen-init-dom0",
+    }  # fmt: skip
+    assert entries["/usr/bin/xen-init-dom0"].data == b"/usr/libexec/xen/bin/xen-init-dom0"

@@ -143,3 +143,25 @@ def test_the_plan_of_a_large_lab_is_quick() -> None:
     lab: list[Host] = [a_host(f"h{number:03d}") for number in range(60)]
     queue = [request(f"1.{number}", number, *pair()) for number in range(10)]
     assert len(plan(lab, queue).start) == 10
+
+
+def hostless(id_: str, order: int, **more: object) -> Request:
+    return Request(id=id_, order=order, roles=(), lane="build", **more)  # type: ignore[arg-type]
+
+
+def test_a_job_without_hosts_takes_a_place_in_its_lane_and_no_host() -> None:
+    queue = [hostless("1.c", 3), hostless("1.a", 1), hostless("1.b", 2), request("1.t", 4)]
+    decided = plan([a_host("h1")], queue, lanes={"build": 2})
+    assert [one.request for one in decided.start] == ["1.a", "1.b", "1.t"]
+    assert hosts_of(decided, "1.a") == {}
+    assert hosts_of(decided, "1.t") == {"host": "h1"}
+    assert [(one.request, one.reason) for one in decided.waiting] == [("1.c", "waiting for another build to end")]
+
+
+def test_a_full_lane_holds_nobody_up_who_needs_hosts() -> None:
+    decided = plan([a_host("h1")], [hostless("1.a", 1), hostless("1.b", 2, priority=-1), request("1.t", 9)], lanes={})
+    assert [one.request for one in decided.start] == ["1.t"]
+    assert [one.reason for one in decided.waiting] == [
+        "waiting for another build to end",
+        "waiting for another build to end; 1 ahead of it",
+    ]
