@@ -18,7 +18,7 @@ from lab.cli.image import build_images
 from lab.cli.matrix import chosen_jobs, matrix_options
 from lab.cli.opening import lab_option, open_lab, open_working_lab
 from lab.cli.render import ago, duration, errors, json_option, output, print_json, status_text
-from lab.cli.sources import prepare_sources
+from lab.cli.sources import prepare_sources, series_with_source
 from lab.cli.watch import flight_table, watch_flight
 from lab.context import Lab
 from lab.db import flights
@@ -71,8 +71,11 @@ def run(
     `lab matrix show` tells which jobs a matrix has. Ctrl-C aborts the flight: its hosts are powered off, and what was
     found so far is kept.
     """
-    specs = with_settings(chosen_jobs(matrix, build, patterns), settings)
+    specs = with_settings(chosen_jobs(matrix, build, patterns), settings)  # a mistake is said before anything else
     lab = open_working_lab(lab_file)
+    if build == "source":
+        sources = series_with_source(lab.settings)
+        specs = with_settings(chosen_jobs(matrix, build, patterns, sources=sources), settings)
     builders = prepare_sources(lab.settings, specs)
     for spec in specs:
         check_job(lab, spec)

@@ -12,6 +12,7 @@ from rich.text import Text
 from lab.bootstrap import load_catalogue
 from lab.cli.render import json_option, output, print_json
 from lab.flights.matrix import FLIGHTS, dump, flight_specs, select
+from lab.flights.matrix.flights import REVISIONS
 from lab.flights.matrix.table import SMOKE, Build
 from lab.flights.model import JobSpec
 from lab.flights.recipe import find_recipe
@@ -39,9 +40,12 @@ def matrix_options(function: F) -> F:
     return function
 
 
-def chosen_jobs(matrix: str, build: Build, patterns: Sequence[str]) -> tuple[JobSpec, ...]:
+def chosen_jobs(
+    matrix: str, build: Build, patterns: Sequence[str], *, sources: Sequence[str] = tuple(REVISIONS)
+) -> tuple[JobSpec, ...]:
     """The jobs that the options of `matrix_options` ask for; `NotFoundError` when they name none."""
-    return select(flight_specs(matrix, build=build), [part for text in patterns for part in text.split(",") if part])
+    names = [part for text in patterns for part in text.split(",") if part]
+    return select(flight_specs(matrix, build=build, sources=sources), names)
 
 
 @click.group()

@@ -137,3 +137,15 @@ def test_the_dump_has_a_fact_a_line_and_the_recipe_first() -> None:
     assert lines[0] == "test-amd64-amd64-xl-pv recipe test-xl"
     assert "test-amd64-amd64-xl-pv guest_kind pv" in lines
     assert len(lines) == 1 + len(SMOKE[0].runvars)
+
+
+def test_what_has_no_source_moves_to_a_series_that_has_or_stays_packaged() -> None:
+    specs = {
+        spec.name: spec.runvars for spec in flight_specs("smoke", build="source", sources=("xen-4.14", "xen-4.17"))
+    }
+    pvh, upgrade = specs["test-amd64-amd64-xl-pvh"], specs["test-amd64-amd64-migrupgrade"]
+    assert (pvh["dom0_image"], pvh["xenbuildjob"]) == ("dom0-xen-4.17-amd64", "build-amd64-xen-4.17")
+    assert upgrade["dst_host_dom0_image"] == "dom0-xen-4.20-amd64"
+    assert "dst_host_xenbuildjob" not in upgrade
+    assert upgrade["src_host_xenbuildjob"] == "build-amd64-xen-4.17"
+    assert "build-amd64-xen-4.20" not in specs

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from types import MappingProxyType
 from typing import Final
@@ -57,16 +58,21 @@ _IMAGE: Final = "dom0_image"
 _BUILD_JOB: Final = "xenbuildjob"
 
 
-def flight_specs(name: str, *, build: Build = "packaged") -> tuple[JobSpec, ...]:
+def flight_specs(
+    name: str, *, build: Build = "packaged", sources: Sequence[str] = tuple(REVISIONS)
+) -> tuple[JobSpec, ...]:
     """The jobs of the flight called `name`, in the order they are submitted: build jobs first.
 
     With `build` *source*, what would run on Debian's package of Xen runs on a build of the same version instead.
+    `sources` are the series whose source is at hand (default: every one). A job whose only series is not among them
+    moves to the newest one that is; of a job with several, the hosts whose series has no source boot the package.
     Raises `NotFoundError` when there is no such flight.
     """
     if name not in FLIGHTS:
         raise NotFoundError(f"unknown flight {name!r}", hint=f"there are: {', '.join(FLIGHTS)}")
     tests = [
-        _test(variant, arch, build if variant.build == "packaged" else variant.build) for variant, arch in placed(name)
+        _test(_sourced(variant, sources) if build == "source" else variant, arch, build, sources)
+        for variant, arch in placed(name)
     ]
     needed = {value for spec in tests for runvar, value in spec.runvars.items() if runvar.endswith(_BUILD_JOB)}
     return (*(_build_job(job) for job in sorted(needed)), *tests)
@@ -84,7 +90,17 @@ def placed(flight: str) -> Iterator[tuple[Variant, str]]:
                 yield variant, arch
 
 
-def _test(variant: Variant, arch: str, build: Build) -> JobSpec:
+def _sourced(variant: Variant, sources: Sequence[str]) -> Variant:
+    """The variant on a series whose source is at hand, if it is one that runs on any series."""
+    series = {_series(image) for image in variant.images.values()}
+    if variant.build != "packaged" or len(series) != 1 or series <= set(sources) or not sources:
+        return variant
+    [old], new = series, max(sources, key=_number)
+    return replace(variant, images={runvar: image.replace(old, new) for runvar, image in variant.images.items()})
+
+
+def _test(variant: Variant, arch: str, asked: Build, sources: Sequence[str]) -> JobSpec:
+    build = asked if variant.build == "packaged" else variant.build
     needs = (f'arch == "{HOST_ARCH[arch]}"', *variant.flags)
     return JobSpec(
         name=f"test-{arch}-{arch}-{variant.name}",
@@ -94,7 +110,7 @@ def _test(variant: Variant, arch: str, build: Build) -> JobSpec:
                 "arch": arch,
                 "all_hostflags": " and ".join(needs),
                 **{runvar: f"dom0-{xen}-{arch}" for runvar, xen in variant.images.items()},
-                **_build_jobs(variant.images.items(), arch, build),
+                **_build_jobs(variant.images, arch, build, sources),
                 "guest_image": f"guest-tiny-{arch}",
                 "guest_memory": "128",
                 **variant.runvars,
@@ -103,11 +119,15 @@ def _test(variant: Variant, arch: str, build: Build) -> JobSpec:
     )
 
 
-def _build_jobs(images: Iterable[tuple[str, str]], arch: str, build: Build) -> Mapping[str, str]:
+def _build_jobs(images: Mapping[str, str], arch: str, build: Build, sources: Sequence[str]) -> Mapping[str, str]:
     if build == "packaged":
         return {}
     end = "-xsm" if build == "xsm" else ""
-    return {runvar.removesuffix(_IMAGE) + _BUILD_JOB: f"build-{arch}-{_series(image)}{end}" for runvar, image in images}
+    return {
+        runvar.removesuffix(_IMAGE) + _BUILD_JOB: f"build-{arch}-{_series(image)}{end}"
+        for runvar, image in images.items()
+        if build == "xsm" or _series(image) in sources
+    }
 
 
 def _series(image: str) -> str:
@@ -115,6 +135,10 @@ def _series(image: str) -> str:
     if found is None or found[0] not in REVISIONS:
         raise LabBug(f"no Xen is built for the image {image}")
     return found[0]
+
+
+def _number(series: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in series.removeprefix("xen-").split("."))
 
 
 def _build_job(name: str) -> JobSpec:
