@@ -59,7 +59,8 @@ def guest_config(runvars: Runvars, files: GuestFiles, *, job: str, host_address:
     memory, kind = runvars.integer("guest_memory", 128, low=32, high=65536), runvars.choice("guest_kind", KINDS)
     disks: tuple[GuestDisk, ...] = ()
     if path := runvars.get("disk_path"):
-        disks = (GuestDisk(path=path, format=runvars.choice("disk_format", DISK_FORMATS)),)
+        read_only = runvars.get("disk_access") == "ro"
+        disks = (GuestDisk(path=path, format=runvars.choice("disk_format", DISK_FORMATS), read_only=read_only),)
     options = guest_options(runvars)
     return GuestConfig(
         name=GUEST,

@@ -19,12 +19,14 @@ def disk_io(ctx: StepContext) -> None:
     """What the guest writes to its disk is what it reads: *write* puts random data there, *read* compares.
 
     The checksum is taken of the data, not of the disk, so that a disk which loses writes cannot agree with itself;
-    before reading, the guest's page cache is dropped, so that the data comes from the disk.
+    before reading, the guest's page cache is dropped, so that the data comes from the disk. On a disk that held
+    something before, the guest sees that first, and afterwards where it did not write.
     """
     guest = Guest(ctx, ctx.host())
     size = disk_size_mib(ctx.runvars) // 2
     match ctx.args.get("mode"):
         case "write":
+            _see_original(ctx, guest)
             ctx.runvars.set("disk_sha256", _write(guest, size))
             ctx.runvars.set("disk_written_mib", size)
             ctx.log(f"{guest.host.name}: the guest wrote {size} MiB with sha256 {ctx.runvars.get('disk_sha256')}")
@@ -51,15 +53,26 @@ def _write(guest: Guest, size: int) -> str:
     return digest
 
 
+def _see_original(ctx: StepContext, guest: Guest) -> None:
+    original = ctx.runvars.get("disk_original_sha256")
+    if original and (seen := parse_sha256(guest.shell(f"sha256sum <{DEVICE}", timeout_s=240))) != original:
+        raise guest.failure(f"the guest should see what its disk held before, sha256 {original}, but sees {seen}")
+
+
 def _read(ctx: StepContext, guest: Guest) -> None:
     written, size = ctx.runvars.require("disk_sha256"), ctx.runvars.integer("disk_written_mib", 0, low=1, high=1 << 20)
+    tail = ctx.runvars.get("disk_tail_sha256")
+    parts = [f"count={size * 16}", *([f"skip={(disk_size_mib(ctx.runvars) - 1) * 16}"] if tail else ())]
     lines = guest.shell(
-        f"sync; echo 3 >/proc/sys/vm/drop_caches; dd if={DEVICE} bs=64k count={size * 16} 2>/dev/null | sha256sum",
+        "sync; echo 3 >/proc/sys/vm/drop_caches; "
+        + "; ".join(f"dd if={DEVICE} bs=64k {part} 2>/dev/null | sha256sum" for part in parts),
         timeout_s=240,
     )
-    if (read := parse_sha256(lines)) != written:
-        raise guest.failure(f"the guest should read back what it wrote, sha256 {written}, but read {read}")
-    ctx.log(f"{guest.host.name}: the guest read {size} MiB back as they were written")
+    if (read := parse_sha256(lines[:1])) != written:
+        raise guest.failure(f"the guest should read back what was written, sha256 {written}, but read {read}")
+    if tail and (read := parse_sha256(lines[1:])) != tail:
+        raise guest.failure(f"the guest should see the end of its disk as it was, sha256 {tail}, but read {read}")
+    ctx.log(f"{guest.host.name}: the guest read {size} MiB as they were written")
 
 
 def parse_sha256(lines: Sequence[str]) -> str | None:

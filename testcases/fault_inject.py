@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lab.errors import ConfigError, StepFailure
+from lab.errors import ConfigError
 from lab.flights.steps import SkipStep, StepContext, step
-from testcases._disks import MIB, file_offset
+from testcases._disks import MIB, backing_path, disk_backing, disk_format, offset_in_image
 from testcases._guests import GUEST, SCRATCH, Guest
+from testcases._sabotage import kill_receiver
+from testcases.disk_create import IN_THE_ORIGINAL
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,60 @@ def find_fault(name: str) -> Fault:
 
 
 def _corrupt_disk(ctx: StepContext) -> None:
-    shell, path = ctx.host().shell, ctx.runvars.get("disk_path")
-    if not path:
-        raise ConfigError("fault disk-corrupt: this job's guest has no disk", hint="use it with recipe test-disk")
-    disk_map = shell.run("qemu-img", "map", "-U", "--output=json", path).stdout
-    offset = file_offset(disk_map, MIB + 12345)
-    if offset is None:
-        raise StepFailure(f"{ctx.host().name}: {path} should have what the guest wrote at 1 MiB, but has nothing there")
-    shell.script(
-        "printf CORRUPTED-BY-LAB | dd of=\"$1\" bs=1 seek=\"$2\" conv=notrunc 2>&1", path, str(offset)
-    )
+    path, wanted = _needed(ctx, "disk_path", "a disk"), disk_format(ctx.runvars)
+    _overwrite(ctx, path, offset_in_image(ctx.host(), path, wanted, MIB + 12345), "CORRUPTED-BY-LAB")
+
+
+def _corrupt_backing(ctx: StepContext) -> None:
+    _needed(ctx, "disk_backing", "a backing file")
+    path, wanted = backing_path(ctx.runvars), disk_backing(ctx.runvars)
+    _overwrite(ctx, path, offset_in_image(ctx.host(), path, wanted, IN_THE_ORIGINAL), "CORRUPTED-BY-LAB")
+
+
+def _corrupt_snapshot(ctx: StepContext) -> None:
+    # where the snapshot's data are, no tool tells any more once the guest has written
+    at = _needed(ctx, "disk_snapshot_at", "a snapshot in a file of its own")
+    _overwrite(ctx, _needed(ctx, "disk_path", "a disk"), int(at), "CORRUPTED-BY-LAB")
+
+
+def _lie_in_header(ctx: StepContext) -> None:
+    path = _needed(ctx, "disk_path", "a disk")
+    if disk_format(ctx.runvars) != "qcow2":
+        raise ConfigError("fault disk-header-lies: this job's disk is no qcow2", hint="use it with disk_format=qcow2")
+    name, at = "/etc/passwd", 2048
+    _overwrite(ctx, path, at, name)
+    _overwrite(ctx, path, 8, "".join(f"\\{byte:03o}" for byte in struct.pack(">QI", at, len(name))))
+
+
+def _needed(ctx: StepContext, runvar: str, what: str) -> str:
+    """The runvar's value; `ConfigError` when the job has no such thing to break."""
+    if not (value := ctx.runvars.get(runvar)):
+        fault = ctx.runvars.get("fault")
+        raise ConfigError(f"fault {fault}: this job's guest has not {what}", hint="see testcases/README.md")
+    return value
+
+
+def _overwrite(ctx: StepContext, path: str, at: int, text: str) -> None:
+    """Write text of ours (with printf's escapes) into the middle of a file."""
+    script = f"printf '{text}' | dd of=\"$1\" bs=1 seek=\"$2\" conv=notrunc 2>&1"
+    ctx.host().shell.script(script, path, str(at))
+
+
+def _differ_on_target(ctx: StepContext) -> None:
+    path = _needed(ctx, "disk_path", "a disk")
+    if ctx.runvars.get("disk_access") != "ro":
+        raise ConfigError("fault target-disk-differs: the disk is not shared", hint="use it with test-migrate-pair")
+    ctx.host("dst_host").shell.script(
+        'cp "$1" "$2" && printf CORRUPTED-BY-LAB | dd of="$2" bs=1 seek=1234567 conv=notrunc 2>&1 && '
+        'mount --bind "$2" "$1"',
+        path, f"{SCRATCH}/differs",
+    )  # fmt: skip
+
+
+def _kill_receiver(ctx: StepContext) -> None:
+    if "dst_host" not in ctx.roles:
+        raise ConfigError("fault receiver-killed: the job has no host to migrate to", hint="use it with a pair")
+    kill_receiver(ctx.host("dst_host"))
 
 
 def _crash_guest(ctx: StepContext) -> None:
@@ -109,6 +156,14 @@ def _corrupt_memory(ctx: StepContext) -> None:
     )
 
 
+def _corrupt_churn(ctx: StepContext) -> None:
+    # the area that the agent writes all the time is its only shared mapping
+    Guest(ctx, ctx.host()).shell(
+        "range=$(grep /dev/zero /proc/1/maps); at=$((0x${range%%-*} + 40000)); "
+        "printf LABFAULT | dd of=/proc/1/mem bs=1 seek=$at conv=notrunc 2>&1",
+    )
+
+
 def _leak(ctx: StepContext) -> None:
     ctx.host().shell.script(
         f"echo stray >{SCRATCH}/leaked-by-lab; setsid sleep 86400 </dev/null >/dev/null 2>&1 &"
@@ -120,7 +175,10 @@ def _crash_dom0(ctx: StepContext) -> None:
 
 
 FAULTS: Final[Mapping[str, Fault]] = {
+    "backing-corrupt": Fault(_corrupt_backing, "disk-verify"),
+    "churn-corrupt": Fault(_corrupt_churn, "the next step that moves the guest"),
     "disk-corrupt": Fault(_corrupt_disk, "disk-io/read"),
+    "disk-header-lies": Fault(_lie_in_header, "the next step that opens the image"),
     "guest-crash": Fault(_crash_guest, "the next step that moves or uses the guest"),
     "guest-lost": Fault(_lose_guest, "the next step that moves the guest"),
     "guest-pause": Fault(_pause_guest, "the next step that moves or uses the guest"),
@@ -128,6 +186,9 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "name-taken": Fault(_take_name, "the next step that moves the guest"),
     "memory-corrupt": Fault(_corrupt_memory, "the next step that moves the guest"),
     "leak": Fault(_leak, "leak-check/check"),
+    "receiver-killed": Fault(_kill_receiver, "guest-migrate"),
+    "snapshot-corrupt": Fault(_corrupt_snapshot, "disk-verify"),
+    "target-disk-differs": Fault(_differ_on_target, "disk-io/dst_host"),
     "dom0-crash": Fault(_crash_dom0, "whatever step comes next"),
 }
 """Every value the runvar `fault` may have; the table in testcases/README.md says what each one proves."""

@@ -6,10 +6,11 @@ import re
 
 from lab.errors import LabBug
 from lab.flights.steps import SkipStep, StepContext, step
-from lab.hosts.protocols import HostAccess
 from testcases._guests import GUEST, Guest, check_survived
+from testcases._measurements import add_measurement, largest_gap
+from testcases._readings import read_all
+from testcases._support import SUPPORT
 from testcases._waiting import Stopwatch
-from testcases._xl_output import parse_xl_info
 
 
 @step("guest-localmigrate", timeout_s=1800)
@@ -19,33 +20,25 @@ def guest_localmigrate(ctx: StepContext) -> None:
     if not re.fullmatch(r"[1-9][0-9]?", times):
         raise LabBug(f"guest-localmigrate: {times!r} times is not a number from 1 to 99")
     host = ctx.host()
-    if reason := no_live_migration(host, ctx.runvars.get("guest_kind")):
-        raise SkipStep(reason)
+    live = SUPPORT["live-migration"]
+    if reason := live.missing(read_all(host.shell, live.commands), ctx.runvars):
+        raise SkipStep(f"{host.name}: {reason}")
     guest = Guest(ctx, host)
     domid = guest.require_listed().domid
     life = guest.life()
     for turn in range(1, int(times) + 1):
+        guest.ask("reset")
         watch = Stopwatch()
         host.toolstack.migrate_local(GUEST)
         took = watch.seconds
+        gap = largest_gap(guest)
         state = guest.require_listed()
         if state.domid == domid:
             raise guest.failure(f"a migrated guest is a new domain, but it still is {domid}")
         before, life = life, check_survived(life, [guest], f"local migration {turn}")
-        ctx.runvars.set("localmigrate_s", took)
+        add_measurement(ctx.runvars, "localmigrate_s", took)
+        add_measurement(ctx.runvars, "localmigrate_downtime_ms", gap)
         ctx.runvars.set("guest_domid", state.domid)
-        ctx.log(f"{host.name}: migration {turn} took {took} s, domain {domid} became {state.domid}")
+        ctx.log(f"{host.name}: migration {turn} took {took} s with a gap of {gap} ms, {domid} became {state.domid}")
         ctx.log(f"heartbeats {before.beat.seq} to {life.beat.seq} without a hole, memory whole")
         domid = state.domid
-
-
-def no_live_migration(host: HostAccess, kind: str) -> str | None:
-    """Why this Xen cannot migrate guests of this kind live; None when it can.
-
-    The pages a PV guest writes meanwhile are found with shadow page tables, which a build of Xen may lack (Debian's
-    4.20 does). A guest with hardware virtualisation does not need them.
-    """
-    capabilities = parse_xl_info(host.shell.run("xl", "info").stdout).get("virt_caps", "").split()
-    if kind == "pv" and "shadow" not in capabilities:
-        return f"{host.name}: Xen has no shadow paging, which live PV migration needs ({' '.join(capabilities)})"
-    return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from lab.errors import LabBug, StepFailure
 from lab.flights.steps import StepContext, step
 from testcases._clocks import clock_difference
 from testcases._guests import GUEST, Guest, Life, check_survived
+from testcases._measurements import add_measurement, largest_gap
 from testcases._waiting import Stopwatch
 
 TICK_MS: Final = 50
@@ -23,7 +23,7 @@ def guest_migrate(ctx: StepContext) -> None:
     hosts' clocks differ a little; both are measured before, and the difference is taken out. When the toolstack
     refuses, the failure says whether the guest still lives where it was.
     """
-    source, target = (Guest(ctx, ctx.host(_role(ctx, end))) for end in ("source", "target"))
+    source, target = (Guest(ctx, ctx.host(role_of(ctx, end))) for end in ("source", "target"))
     source.require_listed()
     target.require_none("at first")
     before = source.life()
@@ -32,7 +32,7 @@ def guest_migrate(ctx: StepContext) -> None:
 
     watch = Stopwatch()
     try:
-        source.host.toolstack.migrate(GUEST, target.host)
+        sent = source.host.toolstack.migrate(GUEST, target.host)
     except StepFailure as failure:
         raise with_fate(failure, source, before) from failure
     took = watch.seconds
@@ -44,22 +44,24 @@ def guest_migrate(ctx: StepContext) -> None:
 
     downtime = downtime_ms(gap, target_ahead_s=ahead)
     uncertainty = round(doubt * 1000) + TICK_MS
-    ctx.runvars.set("migrate_s", took)
-    ctx.runvars.set("downtime_ms", downtime)
-    ctx.runvars.set("downtime_uncertainty_ms", uncertainty)
+    add_measurement(ctx.runvars, "migrate_s", took)
+    add_measurement(ctx.runvars, "downtime_ms", downtime)
+    add_measurement(ctx.runvars, "downtime_uncertainty_ms", uncertainty)
+    add_measurement(ctx.runvars, "migrate_bytes", "unknown" if sent is None else sent)
     ctx.runvars.set("guest_domid", state.domid)
-    versions = " to ".join(ctx.runvars.get(f"{_role(ctx, end)}_xen_version", "?") for end in ("source", "target"))
+    versions = " to ".join(ctx.runvars.get(f"{role_of(ctx, end)}_xen_version", "?") for end in ("source", "target"))
     ctx.log(
-        f"Xen {versions}: migrated in {took} s; the guest saw a gap of {gap} ms, "
+        f"Xen {versions}: migrated in {took} s with {size_of(sent)} sent; the guest saw a gap of {gap} ms, "
         f"which is {downtime} ms of downtime, give or take {uncertainty} ms"
     )
     ctx.log(f"heartbeats {before.beat.seq} to {after.beat.seq} without a hole, memory whole")
 
 
-def _role(ctx: StepContext, end: str) -> str:
+def role_of(ctx: StepContext, end: str) -> str:
+    """The role that the recipe line gives as `source` or `target`."""
     role = ctx.args.get(end, "")
     if role not in ctx.roles:
-        raise LabBug(f"guest-migrate: {end}={role!r} is not a role of the job ({', '.join(ctx.roles)})")
+        raise LabBug(f"{end}={role!r} is not a role of the job ({', '.join(ctx.roles)})")
     return role
 
 
@@ -73,13 +75,13 @@ def with_fate(failure: StepFailure, source: Guest, before: Life) -> StepFailure:
     return StepFailure(f"{failure.message}; {fate}", evidence=failure.evidence)
 
 
-def largest_gap(guest: Guest) -> int:
-    """The largest step of the guest's wall clock since its agent was asked to forget, in milliseconds."""
-    reply = guest.ask("gap")
-    found = re.search(r"\bmaxgap_ms=([0-9]+)\b", reply.text)
-    if not found:
-        raise guest.failure(f"the guest should tell its largest gap, but said {reply.text!r}")
-    return int(found[1])
+def size_of(sent: int | None) -> str:
+    """A number of bytes for people.
+
+    >>> size_of(140_509_184)
+    '134.0 MiB'
+    """
+    return "an unknown amount" if sent is None else f"{sent / (1 << 20):.1f} MiB"
 
 
 def downtime_ms(gap_ms: int, *, target_ahead_s: float) -> int:

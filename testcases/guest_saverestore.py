@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lab.flights.steps import StepContext, step
+from testcases._disks import check_guest_disk
 from testcases._guests import GUEST, SCRATCH, Guest, check_survived
 from testcases._waiting import Stopwatch
 
@@ -22,6 +23,7 @@ def guest_saverestore(ctx: StepContext) -> None:
     saved = watch.seconds
     try:
         guest.require_none("after save")
+        check_guest_disk(host, ctx.runvars)
         watch = Stopwatch()
         host.toolstack.restore(SAVED)
         restored = watch.seconds

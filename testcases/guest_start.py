@@ -6,6 +6,7 @@ from itertools import count
 from typing import Final
 
 from lab.flights.steps import StepContext, step
+from testcases._disks import check_guest_disk
 from testcases._guests import READY, Guest, guest_config
 from testcases._waiting import Stopwatch, until
 
@@ -20,6 +21,7 @@ def guest_start(ctx: StepContext) -> None:
     files = ctx.guest_files(ctx.runvars.require("guest_image"))
     config = guest_config(ctx.runvars, files, job=ctx.job, host_address=host.address)
     guest.require_none("at first")
+    check_guest_disk(host, ctx.runvars)
     watch = Stopwatch()
     host.toolstack.create(config)
     created = watch.seconds

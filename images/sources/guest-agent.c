@@ -8,6 +8,9 @@
  * A tick comes every 50 ms. The largest step of the wall clock between two ticks is the guest's own measure of how
  * long it stood still (a save or a migration does not show in the monotonic clock). Every tick rewrites one page of a
  * region filled with a pattern; a page that a migration lost or mixed up is found by its content or its generation.
+ * A smaller area churns: every tick rewrites several of its pages with a number that counts up, so that all of it is
+ * written again and again while a migration copies it. What a page must hold follows from one counter: a page that
+ * was copied too early, or not again, is found when it is verified, at the latest before it is written the next time.
  * One thread, one poll loop: a command that runs, or a console nobody reads, never delays a tick.
  */
 #define _GNU_SOURCE
@@ -33,6 +36,8 @@
 #define WORDS (PAGE / 8)
 #define LINE_MAX_IN 3500
 #define LINE_MAX_OUT 3000
+#define CHURN_PAGES 128
+#define CHURN_PER_TICK 8
 #define PAGES_PER_BEAT 16
 #define PAGES_PER_TURN 64
 #define QUEUE (256 * 1024)
@@ -51,6 +56,11 @@ static size_t pages;
 static uint64_t rewrites;
 static size_t next_rewrite, next_check;
 static long long first_bad = -1;
+
+static uint64_t *churn;
+static uint64_t churned; /* how many pages of the area have been written since it was filled */
+static int churn_bad;
+static uint64_t churn_bad_page, churn_expected, churn_found;
 
 static char scan_id[ID_MAX + 1];
 static size_t scan_at;
@@ -144,6 +154,57 @@ static void check_page(size_t index)
         first_bad = (long long)index;
 }
 
+/* The number a page of the churning area was written with last; its pages are written in turn. */
+static uint64_t churn_number(size_t index)
+{
+    size_t next = churned % CHURN_PAGES;
+    return churned / CHURN_PAGES - (index < next ? 0 : 1); /* what was there before the first turn is number -1 */
+}
+
+/* Each word differs by its place and by the number, at the cost of one addition. */
+static uint64_t churn_word(size_t index, uint64_t number)
+{
+    return (number * CHURN_PAGES + index) * 0x9e3779b97f4a7c15u;
+}
+
+static void churn_write(size_t index, uint64_t number)
+{
+    uint64_t *page = churn + index * WORDS, word = churn_word(index, number);
+    page[0] = number;
+    for (size_t i = 1; i < WORDS; i++)
+        page[i] = word += 0xbf58476d1ce4e5b9u;
+}
+
+static void churn_check(size_t index)
+{
+    const uint64_t *page = churn + index * WORDS;
+    uint64_t number = churn_number(index), word = churn_word(index, number);
+    int good = page[0] == number;
+    for (size_t i = 1; good && i < WORDS; i++)
+        good = page[i] == (word += 0xbf58476d1ce4e5b9u);
+    if (good || churn_bad)
+        return;
+    churn_bad = 1;
+    churn_bad_page = index;
+    churn_expected = number;
+    churn_found = page[0];
+}
+
+static void churn_on(void)
+{
+    for (int i = 0; i < CHURN_PER_TICK; i++) {
+        size_t index = churned % CHURN_PAGES;
+        churn_check(index);
+        churn_write(index, churned++ / CHURN_PAGES);
+    }
+}
+
+static void report_churn(const char *id)
+{
+    reply(id, "error churn_page=%llu expected_number=%lld found_number=%lld", (unsigned long long)churn_bad_page,
+          (long long)churn_expected, (long long)churn_found);
+}
+
 static void report_bad(const char *id)
 {
     const uint64_t *page = region + (size_t)first_bad * WORDS;
@@ -161,12 +222,17 @@ static void scan_turn(void)
     uint64_t sum = 0;
     for (size_t i = 0; i < pages; i++)
         sum += generations[i];
+    for (size_t i = 0; i < CHURN_PAGES; i++) /* at one moment, as it changes all the time */
+        churn_check(i);
     if (first_bad >= 0)
         report_bad(scan_id);
+    else if (churn_bad)
+        report_churn(scan_id);
     else if (sum != rewrites)
         reply(scan_id, "error generations=%llu rewrites=%llu", (unsigned long long)sum, (unsigned long long)rewrites);
     else
-        reply(scan_id, "ok pages=%zu generations=%llu", pages, (unsigned long long)rewrites);
+        reply(scan_id, "ok pages=%zu generations=%llu churned=%llu", pages, (unsigned long long)rewrites,
+              (unsigned long long)churned);
     scan_id[0] = '\0';
 }
 
@@ -206,6 +272,12 @@ static void take_memory(void)
     }
     for (size_t i = 0; i < pages; i++)
         write_page(i);
+    /* shared, so that it is a mapping of its own that can be told from the region */
+    churn = mmap(NULL, CHURN_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (churn == MAP_FAILED)
+        exit(1);
+    for (size_t i = 0; i < CHURN_PAGES; i++)
+        churn_write(i, churn_number(i));
 }
 
 /* ---- commands ---- */
@@ -394,6 +466,7 @@ static void tick(void)
     rewrites++;
     write_page(next_rewrite);
     next_rewrite = (next_rewrite + 1) % pages;
+    churn_on();
     reap();
     if (++count % TICKS_PER_BEAT)
         return;
@@ -404,7 +477,7 @@ static void tick(void)
     int64_t mono = now_ms(CLOCK_MONOTONIC);
     say(QUEUE_RESERVE, "LAB-HB seq=%lu wall=%lld.%03lld mono=%lld.%03lld maxgap_ms=%lld mem=%s", beats++,
         (long long)(wall / 1000), (long long)(wall % 1000), (long long)(mono / 1000), (long long)(mono % 1000),
-        (long long)max_gap_ms, first_bad < 0 ? "ok" : "bad");
+        (long long)max_gap_ms, first_bad < 0 && !churn_bad ? "ok" : "bad");
 }
 
 static void open_console(const char *path)

@@ -184,6 +184,7 @@ class GuestDisk:
     path: str
     format: str
     vdev: str = "xvda"
+    read_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,8 +253,8 @@ class Toolstack(Protocol):
     def migrate_local(self, name: str, *, timeout_s: float = 400.0) -> None:
         """Live-migrate the guest to this very host."""
 
-    def migrate(self, name: str, target: HostAccess, *, timeout_s: float = 400.0) -> None:
-        """Live-migrate the guest to another host over the lab's network."""
+    def migrate(self, name: str, target: HostAccess, *, timeout_s: float = 400.0) -> int | None:
+        """Live-migrate the guest to another host over the lab's network; returns the bytes sent, if known."""
 
     def console(self, name: str) -> GuestConsole:
         """The guest's console."""

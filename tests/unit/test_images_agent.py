@@ -61,11 +61,40 @@ def test_it_answers_each_verb(guest: Guest) -> None:
     guest.send("LAB a1 ping")
     guest.wait(r"^LAB-REPLY a1 ok pong$")
     guest.send("LAB a2 mem")
-    guest.wait(r"^LAB-REPLY a2 ok pages=2048 generations=\d+$")
+    guest.wait(r"^LAB-REPLY a2 ok pages=2048 generations=\d+ churned=\d+$")
     guest.send("LAB a3 gap")
     guest.wait(r"^LAB-REPLY a3 ok maxgap_ms=\d+ wall_at=\d+\.\d{3}$")
     guest.send("LAB a4 reset")
     guest.wait(r"^LAB-REPLY a4 ok reset$")
+
+
+def write_to_memory(guest: Guest, mapping: str, *, at: int) -> None:
+    """Overwrite eight bytes `at` so far into the mapping whose line in /proc has `mapping`."""
+    maps = Path(f"/proc/{guest.process.pid}/maps").read_text()
+    line = next(line for line in maps.splitlines() if mapping in line)
+    with Path(f"/proc/{guest.process.pid}/mem").open("r+b", buffering=0) as memory:
+        memory.seek(int(line.partition("-")[0], 16) + at)
+        memory.write(b"LABFAULT")
+
+
+def test_its_churning_pages_change_all_the_time_and_stay_whole(guest: Guest) -> None:
+    def churned(ident: str) -> int:
+        guest.send(f"LAB {ident} mem")
+        return int(guest.wait(rf"^LAB-REPLY {ident} ok pages=2048 generations=\d+ churned=(\d+)$")[1])
+
+    first = churned("c1")
+    guest.wait(r"^LAB-HB seq=2 .*mem=ok", 10)  # by now every page has been written at least twice
+    assert churned("c2") - first > 2 * 128
+    guest.wait(r"^LAB-HB seq=3 .*mem=ok", 10)
+
+
+@pytest.mark.parametrize("word", [0, 400])
+def test_a_churning_page_that_is_stale_or_damaged_is_found(guest: Guest, word: int) -> None:
+    write_to_memory(guest, "/dev/zero", at=77 * 4096 + word * 8)
+    guest.wait(r"^LAB-HB seq=\d+ .*mem=bad", 10)
+    guest.send("LAB c1 mem")
+    found = guest.wait(r"^LAB-REPLY c1 error churn_page=77 expected_number=(-?\d+) found_number=(-?\d+)$")
+    assert (found[1] == found[2]) == (word > 0)
 
 
 def test_a_command_gives_its_lines_and_its_exit_status_and_does_not_stop_the_heart(guest: Guest) -> None:
@@ -122,10 +151,12 @@ def test_the_relay_carries_both_ways_and_ends_each_on_its_own(tmp_path: Path) ->
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         command = [relay, "127.0.0.1", str(port)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
             peer, _ = server.accept()
             assert process.stdin is not None
             assert process.stdout is not None
+            assert process.stderr is not None
             sent = os.urandom(300_000)
             process.stdin.write(sent)
             process.stdin.close()
@@ -135,6 +166,7 @@ def test_the_relay_carries_both_ways_and_ends_each_on_its_own(tmp_path: Path) ->
             peer.sendall(b"received")
             peer.close()
             assert process.stdout.read() == b"received"
+            assert process.stderr.read() == b"migration-relay: sent 300000 bytes\n"
             assert process.wait(10) == 0
         assert got == sent
         for wrong in ([], ["127.0.0.1"], ["localhost", "1"], ["127.0.0.1", "0"], ["127.0.0.1", "70000"]):

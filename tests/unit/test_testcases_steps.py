@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk_images import dynamic_vhd, qcow2
 
 from lab.errors import Blocked, ConfigError, HostDiedError, InfraError, LabBug, NotFoundError, StepFailure
 from lab.flights.runvars import Runvars
@@ -29,12 +31,14 @@ from testcases.build_check import build_check
 from testcases.disk_create import disk_create
 from testcases.disk_io import disk_io
 from testcases.disk_remove import disk_remove
+from testcases.disk_shared import disk_shared
 from testcases.disk_verify import disk_verify
 from testcases.fault_inject import FAULTS, fault_inject
 from testcases.guest_console import guest_console
 from testcases.guest_destroy import guest_destroy
 from testcases.guest_localmigrate import guest_localmigrate
 from testcases.guest_migrate import guest_migrate
+from testcases.guest_migrate_refused import guest_migrate_refused
 from testcases.guest_saverestore import guest_saverestore
 from testcases.guest_start import guest_start
 from testcases.guest_stop import guest_stop
@@ -65,6 +69,8 @@ class FakeGuest:
     memory_ok: bool = True
     beats: list[Heartbeat] = field(default_factory=list)
     disk: bytes = b""
+    original: str = "c" * 64
+    tail: str = "d" * 64
     gap_ms: int = 900
 
     def live_on(self) -> None:
@@ -73,6 +79,12 @@ class FakeGuest:
                 Heartbeat(seq=self.seq, wall_s=self.seq, mono_s=self.seq, maxgap_ms=60, memory_ok=self.memory_ok)
             )
             self.seq += 1
+
+
+def image_output(image: bytes) -> str:
+    """What a host prints of an image's size, beginning and end."""
+    head, tail = (base64.b64encode(part).decode() for part in (image[:65536], image[-512:]))
+    return f"{len(image)}\n{head}\n-\n{tail}\n"
 
 
 @dataclass
@@ -170,6 +182,10 @@ class FakeConsole:
             return AgentReply(ok=True, text="exit=0", lines=(number, "xen", guest.kind.upper(), "6.1.0"))
         if "urandom" in argument:
             guest.disk = b"a" * 64
+        if argument.startswith("sha256sum </dev/xvda"):
+            return AgentReply(ok=True, text="exit=0", lines=(guest.original + "  -",))
+        if "skip=" in argument:
+            return AgentReply(ok=True, text="exit=0", lines=(guest.disk.decode() + "  -", guest.tail + "  -"))
         if "sha256sum" in argument:
             return AgentReply(ok=True, text="exit=0", lines=(guest.disk.decode() + "  -",))
         return AgentReply(ok=True, text="exit=0")
@@ -184,6 +200,7 @@ class FakeToolstack:
     left_beats: list[Heartbeat] = field(default_factory=list)
     printed: str = "LAB-GUEST ready uptime=4.2\n"
     lie: dict[str, Callable[[FakeGuest], None]] = field(default_factory=dict)
+    refused: Callable[[Any], None] | None = None
     next_domid: int = 1
     configs: list[GuestConfig] = field(default_factory=list)
 
@@ -238,11 +255,15 @@ class FakeToolstack:
         self._arrive(guest)
         self._lied("arrive", guest)
 
-    def migrate(self, name: str, target: Any, *, timeout_s: float = 400.0) -> None:
+    def migrate(self, name: str, target: Any, *, timeout_s: float = 400.0) -> int | None:
+        if self.refused:
+            self.refused(target)
+            raise StepFailure("emu0: xl migrate guest to emu1 failed: error")
         guest = self._end("migrate")
         self.left_beats, guest.beats = guest.beats, []
         target.toolstack._arrive(guest)
         target.toolstack._lied("arrive", guest)
+        return 140_509_184
 
     def console(self, name: str) -> FakeConsole:
         return FakeConsole(self)
@@ -668,7 +689,67 @@ def test_a_migrated_guest_lives_on_the_target_only_and_its_downtime_is_known(
     assert host.toolstack.running == []
     assert pair.runvars.get("downtime_ms") == "800"
     assert pair.runvars.get("downtime_uncertainty_ms") == "70"
+    assert pair.runvars.get("migrate_bytes") == "140509184"
     assert not any("date -s" in command for command in host.shell.commands)
+
+
+def test_the_figures_of_one_migration_are_not_lost_to_the_next(
+    pair: FakeContext, host: FakeHost, running: FakeGuest
+) -> None:
+    guest_migrate(pair)
+    running.gap_ms = 700
+    host.toolstack.left_beats = []
+    pair.args = {"source": "dst_host", "target": "src_host"}
+    guest_migrate(pair)
+    assert pair.runvars.get("downtime_ms") == "900 700"
+    assert pair.runvars.get("migrate_bytes") == "140509184 140509184"
+
+
+@pytest.mark.parametrize("mode", ["taken", "cut"])
+def test_a_refused_migration_leaves_the_guest_where_it_was(
+    pair: FakeContext, host: FakeHost, running: FakeGuest, mode: str
+) -> None:
+    pair.args = {**pair.args, "mode": mode}
+    host.toolstack.refused = lambda _target: None
+    guest_migrate_refused(pair)
+    target = pair.hosts["dst_host"]
+    assert target.toolstack.running == []
+    assert [config.bridge for config in target.toolstack.configs] == ([None] if mode == "taken" else [])
+    assert host.toolstack.running == [running]
+
+
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        (None, "emu1 should refuse the guest, but took it"),
+        (lambda guest, _: _damage(guest), "page=7"),
+        (lambda guest, _: _boot_anew(guest), "booted anew"),
+        (lambda guest, _: setattr(guest, "domid", 9), "should still be domain 1"),
+        (
+            lambda _, target: target.toolstack.running.append(FakeGuest(name="guest--incoming")),
+            "after the refused migration no guest .* guest--incoming",
+        ),
+    ],
+)
+def test_a_refused_migration_that_is_none_or_harms_the_guest_fails(
+    pair: FakeContext, host: FakeHost, running: FakeGuest, refused: Any, message: str
+) -> None:
+    pair.args = {**pair.args, "mode": "cut"}
+    host.toolstack.refused = refused and (lambda target: refused(running, target))
+    with pytest.raises(StepFailure, match=message):
+        guest_migrate_refused(pair)
+
+
+def test_a_disk_that_all_hosts_have_is_given_to_the_guest_to_read(pair: FakeContext, host: FakeHost) -> None:
+    for one in pair.hosts.values():
+        one.shell.answers |= {"base64": image_output(bytes(8192)), "sha256sum": "a" * 64 + "  -\n"}
+    disk_shared(pair)
+    guest_start(pair)
+    assert host.toolstack.configs[0].disks[0].read_only
+    assert host.toolstack.configs[0].disks[0].path == "/lab/media/g/vmlinux"
+    pair.hosts["dst_host"].shell.answers["sha256sum"] = "b" * 64 + "  -\n"
+    with pytest.raises(InfraError, match="should be the same on all hosts"):
+        disk_shared(pair)
 
 
 def test_clocks_that_differ_much_are_set_before_a_migration(
@@ -764,9 +845,12 @@ INFO = json.dumps({"format": "qcow2", "virtual-size": 16 << 20})
 def disk(ctx: FakeContext, host: FakeHost) -> FakeContext:
     ctx.runvars.set("disk_format", "qcow2")
     host.shell.answers = {
+        "base64": image_output(qcow2()),
         "qemu-img info": INFO,
         "qemu-img map": '[{"start": 0, "length": 16777216, "offset": 327680}]',
-        "qemu-img convert": "a" * 64 + "  -\n",
+        "qemu-img convert": f"{'a' * 64}  -\n{'d' * 64}  -\n{'c' * 64}  -\n",
+        "urandom": f"{'c' * 64}  -\n{'d' * 64}  -\n",
+        "sha256sum /lab/scratch/base.raw": "e" * 64 + "  /lab/scratch/base.raw\n",
     }
     return ctx
 
@@ -809,6 +893,9 @@ def test_what_comes_back_different_fails(disk: FakeContext, running: FakeGuest) 
     [
         ({"qemu-img check": (2, "ERROR cluster 5 refcount=0 reference=1")}, "should find nothing wrong"),
         ({"qemu-img convert": "b" * 64 + "  -\n"}, "should hold what the guest wrote"),
+        ({"base64": image_output(qcow2(backing=b"/etc/passwd"))}, "'/etc/passwd' is not a plain name"),
+        ({"base64": image_output(dynamic_vhd())}, "must not be opened: it is declared as qcow2"),
+        ({"base64": (1, "not a plain file\n")}, "must not be opened: it is not a plain file"),
         ({"qemu-img convert": (1, "qemu-img: error")}, "but has None"),
     ],
 )
@@ -820,6 +907,109 @@ def test_an_image_that_is_damaged_from_outside_fails(
     host.shell.answers |= answer
     with pytest.raises(StepFailure, match=message):
         disk_verify(disk)
+
+
+def _prepared(disk: FakeContext, **runvars: str) -> FakeContext:
+    for name, value in runvars.items():
+        disk.runvars.set(name, value)
+    return disk
+
+
+def test_what_was_on_a_disk_before_the_guest_wrote_is_looked_at_from_both_sides(
+    disk: FakeContext, host: FakeHost, running: FakeGuest
+) -> None:
+    _prepared(disk, disk_snapshot="yes")
+    disk_create(disk)
+    assert any(command.startswith("qemu-img snapshot -c before") for command in host.shell.commands)
+    assert disk.runvars.get("disk_snapshot_at") == str(327680 + 12345)
+    disk.args = {"mode": "write"}
+    disk_io(disk)
+    disk.args = {"mode": "read"}
+    disk_io(disk)
+    running.tail = "e" * 64
+    with pytest.raises(StepFailure, match="end of its disk as it was"):
+        disk_io(disk)
+    running.original = "e" * 64
+    disk.args = {"mode": "write"}
+    with pytest.raises(StepFailure, match="what its disk held before"):
+        disk_io(disk)
+    host.toolstack.running.clear()
+    disk_verify(disk)
+    host.shell.answers["qemu-img convert"] = f"{'a' * 64}  -\n{'e' * 64}  -\n{'c' * 64}  -\n"
+    with pytest.raises(StepFailure, match="end as it did"):
+        disk_verify(disk)
+    host.shell.answers["qemu-img convert"] = f"{'a' * 64}  -\n{'d' * 64}  -\n{'e' * 64}  -\n"
+    with pytest.raises(StepFailure, match="snapshot 'before'"):
+        disk_verify(disk)
+
+
+def test_a_backing_file_is_made_below_the_disk_and_must_not_change(
+    disk: FakeContext, host: FakeHost
+) -> None:
+    _prepared(disk, disk_backing="raw", disk_sha256="a" * 64, disk_written_mib="8")
+    top, base = image_output(qcow2(backing=b"base.raw", backing_format=b"raw")), image_output(bytes(16 << 20))
+    del host.shell.answers["base64"]
+    host.shell.answers |= {"/lab/scratch/base.raw": base, "/lab/scratch/guest.qcow2": top}
+    host.shell.answers = {"sha256sum /lab": "e" * 64 + "  /lab/scratch/base.raw\n"} | host.shell.answers
+    disk_create(disk)
+    assert any("create -q -f qcow2 -b base.raw -F raw /lab" in command for command in host.shell.commands)
+    assert disk.runvars.get("disk_backing_sha256") == "e" * 64
+    disk_verify(disk)
+    disk_remove(disk)
+    assert host.shell.commands[-1] == "rm /lab/scratch/guest.qcow2 /lab/scratch/base.raw"
+    disk.runvars.set("disk_path", "/lab/scratch/guest.qcow2")
+    host.shell.answers["sha256sum /lab"] = "f" * 64 + "  /lab/scratch/base.raw\n"
+    with pytest.raises(StepFailure, match=r"backing file /lab/scratch/base.raw should be unchanged"):
+        disk_verify(disk)
+
+
+def test_what_stands_below_a_disk_is_looked_at_before_it_is_opened(disk: FakeContext, host: FakeHost) -> None:
+    del host.shell.answers["base64"]
+    top, base = (image_output(qcow2(backing=name)) for name in (b"base.qcow2", b"../secret"))
+    host.shell.answers = {"/lab/scratch/base.qcow2": base, "/lab/scratch/guest.qcow2": top} | host.shell.answers
+    _prepared(disk, disk_path="/lab/scratch/guest.qcow2")
+    with pytest.raises(StepFailure, match=r"/base.qcow2 must not be opened: its backing file '../secret'"):
+        guest_start(disk)
+    assert host.toolstack.configs == []
+    host.shell.answers["/lab/scratch/base.qcow2"] = top
+    with pytest.raises(StepFailure, match="more than 4 images"):
+        guest_start(disk)
+
+
+def test_a_saved_guest_is_not_restored_onto_an_image_that_lies(
+    disk: FakeContext, host: FakeHost, running: FakeGuest
+) -> None:
+    _prepared(disk, disk_path="/lab/scratch/guest.qcow2")
+    host.shell.answers["base64"] = image_output(qcow2(backing=b"/etc/passwd"))
+    with pytest.raises(StepFailure, match="'/etc/passwd' is not a plain name"):
+        guest_saverestore(disk)
+    assert host.toolstack.running == []
+
+
+@pytest.mark.parametrize(
+    "runvars",
+    [
+        {"disk_format": "raw", "disk_backing": "raw"},
+        {"disk_format": "vhd", "disk_snapshot": "yes"},
+        {"disk_format": "qcow2", "disk_subformat": "fixed"},
+        {"disk_format": "qcow2", "disk_backing": "vmdk"},
+        {"disk_format": "qcow2", "disk_snapshot": "perhaps"},
+        {"disk_format": "vhd", "disk_subformat": "differencing"},
+    ],
+)
+def test_what_a_format_cannot_have_is_a_mistake_of_the_submitter(
+    disk: FakeContext, runvars: dict[str, str]
+) -> None:
+    _prepared(disk, **runvars)
+    with pytest.raises(ConfigError):
+        disk_create(disk)
+
+
+def test_a_vhd_of_another_kind_is_not_accepted(disk: FakeContext, host: FakeHost) -> None:
+    _prepared(disk, disk_format="vhd", disk_subformat="fixed")
+    host.shell.answers["base64"] = image_output(dynamic_vhd())
+    with pytest.raises(StepFailure, match="should be a fixed VHD, but is a dynamic one"):
+        disk_create(disk)
 
 
 # --- leaks, logs, faults
@@ -902,9 +1092,9 @@ def test_without_a_fault_nothing_is_broken(ctx: FakeContext, host: FakeHost) -> 
 def test_every_fault_does_something_and_is_told(
     disk: FakeContext, host: FakeHost, running: FakeGuest, fault: str
 ) -> None:
-    disk.runvars.set("disk_path", "/lab/scratch/guest.qcow2")
-    disk.runvars.set("fault", fault)
+    _prepared(disk, disk_path="/lab/scratch/guest.qcow2", disk_backing="raw", disk_snapshot_at="7", fault=fault)
     disk.runvars.set("toolstack", "libvirt")
+    disk.runvars.set("disk_access", "ro")
     disk.hosts["dst_host"] = host
     before = len(host.shell.commands), running.seq
     fault_inject(disk)
@@ -926,7 +1116,17 @@ def test_a_fault_of_libvirts_migration_needs_one(ctx: FakeContext, fault: str) -
         fault_inject(ctx)
 
 
+def test_a_header_that_lies_names_a_file_outside(disk: FakeContext, host: FakeHost) -> None:
+    _prepared(disk, disk_path="/x", fault="disk-header-lies")
+    fault_inject(disk)
+    name, field = host.shell.commands[-2:]
+    assert name.startswith("printf '/etc/passwd' | dd of=")
+    assert name.endswith(" /x 2048")
+    assert field.startswith(r"printf '\000\000\000\000\000\000\010\000\000\000\000\013' | dd")
+    assert field.endswith(" /x 8")
+
+
 def test_a_disk_fault_without_a_disk_is_a_mistake_of_the_submitter(ctx: FakeContext) -> None:
     ctx.runvars.set("fault", "disk-corrupt")
-    with pytest.raises(ConfigError, match="no disk"):
+    with pytest.raises(ConfigError, match="has not a disk"):
         fault_inject(ctx)

@@ -9,7 +9,7 @@ _ROLES = (Role(name="host"),)
 register(
     Recipe(
         name="test-disk",
-        summary="a guest writes to a disk image, reads it after a save, and it is verified from outside",
+        summary="a guest writes to a disk image, reads it after a save and in its next boot; then dom0 verifies it",
         roles=_ROLES,
         lines=test_frame(
             _ROLES,
@@ -22,6 +22,9 @@ register(
                 run("guest-saverestore"),
                 run("disk-io", "disk-io/read.2", mode="read"),
                 run("guest-stop"),
+                run("guest-start", "guest-start.2"),
+                run("disk-io", "disk-io/read.3", mode="read"),
+                run("guest-destroy"),
                 run("disk-verify"),
                 run("disk-remove"),
             ),

@@ -146,7 +146,7 @@ class XlToolstack:
         self._xl("migrate", "-s", "", checked_name(name), "exec xl migrate-receive", timeout_s=timeout_s)
         self._arrived(self, name, self.host)
 
-    def migrate(self, name: str, target: HostAccess, *, timeout_s: float = 400.0) -> None:
+    def migrate(self, name: str, target: HostAccess, *, timeout_s: float = 400.0) -> int | None:
         """Live-migrate the guest to another host over the lab's network.
 
         The stream goes from xl through a relay of ours straight to a receiver that waits on the target for one
@@ -168,6 +168,7 @@ class XlToolstack:
         self._arrived(target.toolstack, name, target.name)
         if self.find(name) is not None:
             raise StepFailure(f"{self.host}: guest {name} is still here after its migration", evidence=self._seen(name))
+        return sent_bytes(result.stderr)
 
     def console(self, name: str) -> XlConsole:
         """The guest's console."""
@@ -214,6 +215,16 @@ class XlToolstack:
         )  # fmt: skip
 
 
+def sent_bytes(said: str) -> int | None:
+    """How much the migration's relay says it sent.
+
+    >>> sent_bytes("Migration successful.\\nmigration-relay: sent 140123456 bytes\\n")
+    140123456
+    """
+    found = re.search(r"^migration-relay: sent ([0-9]+) bytes$", said, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
 
 
@@ -242,7 +253,7 @@ def configuration(config: GuestConfig, *, script: str = "vif-lab") -> str:
     if config.disks:
         lines["disk"] = _list(
             f"format={_one_of(disk.format, _FORMATS, 'disk format')},vdev={_matched(_VDEV, disk.vdev, 'vdev')},"
-            f"access=rw,target={_matched(_PATH, disk.path, 'disk path')}"
+            f"access={'ro' if disk.read_only else 'rw'},target={_matched(_PATH, disk.path, 'disk path')}"
             for disk in config.disks
         )
     if config.bridge is not None:
