@@ -31,6 +31,7 @@ from lab.images import ImageStore
 from lab.labfile import load_lab_file
 from lab.settings import PROJECT, Settings
 from lab.vcs import Trees
+from lab.xsm_policy import PolicyFolder
 
 
 def now() -> datetime:
@@ -110,7 +111,8 @@ def make_trees(settings: Settings) -> Trees:
 
 def make_builds(settings: Settings) -> BuildStore:
     """The store of builds from source."""
-    return BuildStore(settings.home, make_trees(settings), make_image_store(settings))
+    policies = PolicyFolder(settings.policies)
+    return BuildStore(settings.home, make_trees(settings), make_image_store(settings), policies)
 
 
 def _alembic_config(engine: Engine) -> Config:

@@ -24,6 +24,7 @@ from typing import Any, Final
 from lab.errors import ConfigError, Evidence, InfraError, NotFoundError, StepFailure
 from lab.flights.builds import (
     HYPERVISOR,
+    POLICIES,
     TOOLS,
     BuildRequest,
     build_key,
@@ -34,11 +35,13 @@ from lab.flights.builds import (
     xen_version,
 )
 from lab.flights.steps import Built
+from lab.flights.xsm import XsmPolicy
 from lab.image_formats import Entry, cpio_archive, elf_needs, is_elf
 from lab.image_tree import Picker, Tree, merged
 from lab.images import BuiltImage, ImageStore
 from lab.sandbox import Limits, Sandbox
 from lab.vcs import Trees
+from lab.xsm_policy import PLACE, PolicyFolder, collect, read_policy
 
 SPACE_FOR_A_BUILD: Final = 3 << 30
 KEEP_UNUSED_FOR: Final = 30 * 24 * 3600.0
@@ -78,8 +81,8 @@ class Plan:
 class BuildStore:
     """The builds of one lab home (the `Builds` port). Safe to use from several processes."""
 
-    def __init__(self, home: Path, trees: Trees, images: ImageStore) -> None:
-        self._home, self._trees, self._images = home, trees, images
+    def __init__(self, home: Path, trees: Trees, images: ImageStore, policies: PolicyFolder) -> None:
+        self._home, self._trees, self._images, self._policy_folder = home, trees, images, policies
         self._folder = home / "builds"
 
     def check(self, request: BuildRequest) -> None:
@@ -103,6 +106,10 @@ class BuildStore:
             raise NotFoundError(f"there is no build {key}", hint="run its build job again") from None
         os.utime(folder)
         return _opened(folder, facts, reused=True)
+
+    def policy(self, key: str, name: str) -> XsmPolicy:
+        """An XSM policy out of a build; `ConfigError` when it has none of this name."""
+        return read_policy(self.find(key).folder, name)
 
     def make(
         self,
@@ -132,6 +139,8 @@ class BuildStore:
             "builder": f"{image.name} {image.digest} {json.dumps(dict(image.versions), sort_keys=True)}",
             "fragment": kconfig(request.config, request.arch) if part == HYPERVISOR else "",
         }
+        if part == POLICIES:
+            facts["policies"] = self._policy_folder.digest()
         return Plan(
             request=request,
             part=part,
@@ -161,17 +170,22 @@ class BuildStore:
             )
         started = time.monotonic()
         with self._work() as work:
-            source, new = work / "source", work / "new"
-            source.mkdir()
-            new.mkdir()
+            source, new, policies = work / "source", work / "new", work / "policies"
+            for folder in (source, new, policies):
+                folder.mkdir()
             self._trees.export(plan.request.tree, plan.commit, source)
             for place in (".scmversion", "xen/.scmversion"):
                 write_inside(source, place, f"git:{plan.commit[:12]}")
-            run = _Run(sandbox=self._sandbox(plan, image, source), log=new / LOG, guard=guard, told=log)
+            tree = Tree(image.tree, "amd64")
+            sandbox = self._sandbox(plan, image, source, policies)
+            run = _Run(sandbox=sandbox, log=new / LOG, guard=guard, told=log)
             try:
-                facts = self._hypervisor(plan, run, source, new) if plan.part == HYPERVISOR else {}
-                if plan.part == TOOLS:
-                    facts = self._tools(run, source, new, Tree(image.tree, "amd64"))
+                make = {
+                    HYPERVISOR: lambda: self._hypervisor(plan, run, source, new),
+                    POLICIES: lambda: self._policies(run, policies, new),
+                    TOOLS: lambda: self._tools(run, source, new, tree),
+                }
+                facts = make[plan.part]()
             finally:
                 if run.log.exists():
                     save(LOG, run.log.read_bytes()[-_TAIL:])
@@ -192,14 +206,14 @@ class BuildStore:
             if not folder.name.startswith(".") and time.time() - folder.stat().st_mtime > KEEP_UNUSED_FOR:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _sandbox(self, plan: Plan, image: BuiltImage, source: Path) -> Sandbox:
+    def _sandbox(self, plan: Plan, image: BuiltImage, source: Path, policies: Path) -> Sandbox:
         # A cache for each tree: what one tree's scripts put there must not end up in another tree's builds.
         cache = self._home / "ccache" / plan.request.tree
         cache.mkdir(parents=True, exist_ok=True)
         assert image.tree is not None
         return Sandbox(
             root=image.tree,
-            writable={_SOURCE: source, _CACHE: cache},
+            writable={_SOURCE: source, _CACHE: cache, PLACE: policies},
             folder=_SOURCE,
             environment={
                 "PATH": "/usr/lib/ccache:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/tmp", "USER": "lab",  # noqa: S108
@@ -230,6 +244,13 @@ class BuildStore:
         for patch in patches:
             shutil.copyfile(patch, new / "livepatch" / patch.name)
         return {"build_id": build_id((new / "xen-syms").read_bytes())}
+
+    def _policies(self, run: _Run, place: Path, new: Path) -> dict[str, Any]:
+        variants = self._policy_folder.lay_out(place)
+        for variant in variants:
+            run(variant.command())
+        collect(place, variants, self._policy_folder, new)
+        return {}
 
     def _tools(self, run: _Run, source: Path, new: Path, builder: Tree) -> dict[str, Any]:
         run([*_CONFIGURE])
@@ -375,7 +396,7 @@ def _opened(folder: Path, facts: dict[str, Any], *, reused: bool) -> Built:
         version=facts["version"],
         folder=folder,
         hypervisor=folder / "xen" if hypervisor else None,
-        overlay=None if hypervisor else folder / "overlay.cpio.gz",
+        overlay=folder / "overlay.cpio.gz" if facts["part"] == TOOLS else None,
         build_id=facts.get("build_id", ""),
         checksums=facts.get("checksums", {}),
         seconds=facts["seconds"],

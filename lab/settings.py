@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=_default_home, description="database, images, logs, and the hosts' run folders")
     file: Path = Field(default=PROJECT / "lab.toml", description="the lab's hosts")
     manifests: Path = Field(default=PROJECT / "images", description="image manifests")
+    policies: Path = Field(default=PROJECT / "xsm_policies", description="XSM policies and what their tests expect")
     database_url: str = Field(default="", description="default: SQLite in the lab's home")
     broker_url: str = Field(default="", description="default: a folder in the lab's home; redis://… or amqp://… else")
     concurrency: int = Field(default=16, ge=1, le=1000, description="jobs one worker runs at a time")
@@ -59,5 +60,6 @@ def read_settings() -> Settings:
             "home": settings.home.expanduser().absolute(),
             "file": settings.file.expanduser().absolute(),
             "manifests": settings.manifests.expanduser().absolute(),
+            "policies": settings.policies.expanduser().absolute(),
         }
     )

@@ -12,6 +12,7 @@ from lab.flights.steps import SkipStep, StepContext, step
 from testcases._disks import MIB, backing_path, disk_backing, disk_format, offset_in_image
 from testcases._guests import GUEST, SCRATCH, Guest
 from testcases._sabotage import kill_receiver
+from testcases._xsm_faults import forget_to_enforce, loosen_policy, lose_labels, provoke_denial
 from testcases.disk_create import IN_THE_ORIGINAL
 
 
@@ -189,6 +190,10 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "receiver-killed": Fault(_kill_receiver, "guest-migrate"),
     "snapshot-corrupt": Fault(_corrupt_snapshot, "disk-verify"),
     "target-disk-differs": Fault(_differ_on_target, "disk-io/dst_host"),
+    "xsm-permissive": Fault(forget_to_enforce, "xsm-prove"),
+    "xsm-loosened": Fault(loosen_policy, "xsm-prove"),
+    "xsm-label": Fault(lose_labels, "xsm-prove"),
+    "xsm-denial": Fault(provoke_denial, "xsm-audit"),
     "dom0-crash": Fault(_crash_dom0, "whatever step comes next"),
 }
 """Every value the runvar `fault` may have; the table in testcases/README.md says what each one proves."""

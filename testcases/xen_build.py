@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from lab.errors import Blocked, ConfigError, LabBug
-from lab.flights.builds import HYPERVISOR, PARTS, TOOLS, build_request
+from lab.flights.builds import HYPERVISOR, PARTS, POLICIES, TOOLS, XSM, build_request
 from lab.flights.steps import SkipStep, StepContext, step
 
 
 @step("xen-build", timeout_s=3600)
 def xen_build(ctx: StepContext) -> None:
-    """The revision compiles: *hypervisor* in the job's configuration, or *tools*. A failure is the compiler's error."""
+    """The revision compiles: *hypervisor* in the job's configuration, XSM *policies*, or *tools*.
+
+    A failure is the compiler's error.
+    """
     part = ctx.args.get("part")
     if part not in PARTS:
         raise LabBug(f"xen-build has no part {part!r}")
@@ -20,6 +23,8 @@ def xen_build(ctx: StepContext) -> None:
         raise Blocked(error.message, hint=error.hint) from error
     if part == TOOLS and request.arch != "amd64":
         raise SkipStep(f"the toolstack is compiled for amd64 only; on {request.arch} dom0's image brings its own")
+    if part == POLICIES and request.config != XSM:
+        raise SkipStep(f"without XSM there is no policy; this build is configured as {request.config}")
     built = ctx.builds.make(request, part, guard=ctx.guard, log=ctx.log, save=ctx.save)
     if part == HYPERVISOR:
         if built.hypervisor is None or not built.build_id:
@@ -29,5 +34,5 @@ def xen_build(ctx: StepContext) -> None:
         ctx.runvars.set("build_id", built.build_id)
         ctx.runvars.set("build_version", built.version)
     else:
-        ctx.runvars.set("tools_key", built.key)
+        ctx.runvars.set(f"{part}_key", built.key)
     ctx.log(f"{part}: Xen {built.version}, {built.folder}, compiled in {built.seconds} s")

@@ -17,7 +17,8 @@ RECIPE: Final = "build-xen"
 
 HYPERVISOR: Final = "hypervisor"
 TOOLS: Final = "tools"
-PARTS: Final = (HYPERVISOR, TOOLS)
+POLICIES: Final = "policies"
+PARTS: Final = (HYPERVISOR, TOOLS, POLICIES)
 
 DEBIAN_BRANCH: Final = "debian-"
 """Branches that hold the source of Debian's package of a suite begin with it."""
@@ -26,6 +27,9 @@ RECIPE_VERSION: Final = 1
 """Counted up whenever the same source and builder would give something else; part of every key."""
 
 ARCHES: Final = ("amd64", "arm64")
+
+XSM: Final = "xsm"
+"""The configuration with FLASK, and with policies of ours beside the tree's."""
 
 _COMMON: Final = (
     "CONFIG_EXPERT=y",
@@ -44,7 +48,7 @@ _BY_ARCH: Final[Mapping[str, tuple[str, ...]]] = {
 CONFIGS: Final[Mapping[str, tuple[str, ...]]] = {
     "default": (),
     "debug": ("CONFIG_DEBUG=y",),
-    "xsm": (
+    XSM: (
         "CONFIG_XSM=y",
         "CONFIG_XSM_FLASK=y",
         "CONFIG_XSM_FLASK_AVC_STATS=y",
@@ -132,7 +136,7 @@ def build_key(part: str, facts: Mapping[str, str]) -> str:
 _ERROR: Final = re.compile(
     r"(?P<compiler>^[^\s:][^:\n]*:\d+(?::\d+)?: (?:fatal )?error: .*)"
     r"|(?P<linker>^.*(?:undefined reference to|multiple definition of|relocation truncated).*)"
-    r"|(?P<policy>^(?:checkpolicy|ERROR).*?(?:error|ERROR|loading policy).*)"
+    r"|(?P<policy>^\S+:\d+:ERROR .*|^libsepol\.(?!check_assertions)\S+: .*|^checkpolicy:.*(?:error|loading policy).*)"
     r"|(?P<configure>^configure: error: .*)"
     r"|(?P<other>^.*\b(?:error|Error|ERROR): .*)"
     r"|(?P<make>^.*: \*\*\* (?!\[).*)",

@@ -13,7 +13,7 @@ from lab.flights.model import NAME, Job
 from lab.flights.status import JobStatus
 
 RUNVAR: Final = "xenbuildjob"
-OUTPUTS: Final = ("build_key", "tools_key")
+OUTPUTS: Final = ("build_key", "tools_key", "policies_key")
 """What a build job writes and a job that names it gets, under the same prefix as the name."""
 
 _ELSEWHERE: Final = re.compile(r"([1-9][0-9]{0,8})\.(.+)")

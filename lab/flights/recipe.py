@@ -109,9 +109,11 @@ def test_frame(roles: tuple[Role, ...], body: Iterable[Line]) -> tuple[Line, ...
         *on_each(roles, run("xen-install", iffail=BROKEN, setup=True)),
         *on_each(roles, run("host-boot", setup=True)),
         *on_each(roles, run("xen-boot")),
+        *on_each(roles, run("xsm-boot", when="flask")),
         *on_each(roles, run("host-ping")),
         *on_each(roles, run("leak-check", "leak-check/basis", mode="basis")),
         *body,
+        *on_each(roles, run("xsm-audit", when="flask")),
         *on_each(roles, run("leak-check", "leak-check/check", mode="check")),
         *on_each(roles, run("logs-capture", iffail=BROKEN, always=True)),
     )

@@ -13,6 +13,7 @@ from typing import Protocol
 from lab.errors import LabBug, NotFoundError
 from lab.flights.builds import BuildRequest
 from lab.flights.runvars import Runvars
+from lab.flights.xsm import XsmPolicy
 from lab.hosts.protocols import BootTarget, Guard, HostAccess
 
 
@@ -63,6 +64,9 @@ class StepContext(Protocol):
     @property
     def builds(self) -> Builds:
         """The lab's builds from source."""
+
+    def xsm_policy(self, name: str) -> XsmPolicy:
+        """The policy `name` of xsm_policies/, compiled for the Xen that this step's host runs."""
 
     def log(self, text: str) -> None:
         """Add a line to the step's log (untrusted text is welcome)."""
@@ -125,6 +129,9 @@ class Builds(Protocol):
 
     def find(self, key: str) -> Built:
         """The finished build of that key; `NotFoundError` when there is none."""
+
+    def policy(self, key: str, name: str) -> XsmPolicy:
+        """An XSM policy out of the build of that key; `ConfigError` when it has none of this name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from lab.flights.reuse import readable_inputs, setup_key
 from lab.flights.runvars import Runvars
 from lab.flights.status import JobStatus, StepStatus, job_status_of, step_status_of
 from lab.flights.steps import SkipStep, Step, find_step
+from lab.flights.xsm import parse_avc
 from lab.hosts.protocols import DEFAULT_TOOLSTACK, Guard, HostAccess
 from lab.services.hold import Hold, either
 from lab.services.settle import settle_attempt
@@ -310,13 +311,23 @@ class _Run:
         log.write(f"{status.value}: {error}")
         if not isinstance(error, LabError):
             log.write("".join(traceback.format_exception(error)))
-        evidence = self._evidence(error)
+        evidence = self._evidence(error) | self._denied(step)
         for label, text in evidence.items():
             log.write(f"--- {label}\n{text}")
         if status is StepStatus.ABORTED and isinstance(error, Aborted):
             self.reason = self.reason or error.message
         kept = {label: _storable(text) for label, text in evidence.items()}
         return replace(step, status=status, reason=_one_line(error), evidence=kept)
+
+    def _denied(self, step: StepResult) -> dict[str, str]:
+        """What FLASK denied on the hosts' consoles during a step: it may be why the step failed."""
+        denied = {}
+        for host in self.hosts.values():
+            start, _end = step.console.get(host.name, (0, None))
+            lines = [avc.line for avc in parse_avc(host.console.read(start).decode(errors="replace")) if avc.denied]
+            if lines:
+                denied[f"denied by XSM on {host.name}"] = "\n".join(lines)
+        return denied
 
     def _machine_is_off(self) -> bool:
         try:

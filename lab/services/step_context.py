@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lab.context import Lab
-from lab.errors import LabBug
+from lab.errors import ConfigError, LabBug
 from lab.flights.recipe import Line
 from lab.flights.runvars import Runvars
 from lab.flights.steps import Builds, GuestFiles
+from lab.flights.xsm import XsmPolicy
 from lab.hosts.protocols import BootTarget, CommandResult, Guard, HostAccess
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
@@ -90,6 +91,15 @@ class JobStep:
     def builds(self) -> Builds:
         """The lab's builds from source."""
         return self.lab.builds
+
+    def xsm_policy(self, name: str) -> XsmPolicy:
+        """A policy of xsm_policies/, compiled for this step's host."""
+        key = self.runvars.for_role(self.role, "policies_key")
+        if not key:
+            raise ConfigError(
+                "the job's Xen comes without XSM policies", hint="name a build job with xen_config=xsm in xenbuildjob"
+            )
+        return self.lab.builds.policy(key, name)
 
     def log(self, text: str) -> None:
         """Add a line to the log."""

@@ -213,6 +213,17 @@ def test_a_panic_on_the_console_ends_the_wait_with_the_evidence(lab: Lab) -> Non
     assert "oh no" in attempt.steps[1].evidence["console"]
 
 
+def test_what_xsm_denied_during_a_failed_step_is_among_its_evidence(lab: Lab) -> None:
+    line = b"avc:  denied  { create } for current=d0 scontext=u:r:dom0_t tcontext=u:r:x_t tclass=domain"
+
+    def fails(ctx: StepContext) -> None:
+        fake(lab).console.says(b"(XEN) " + line + b"\r\n")
+        raise StepFailure("xl create failed")
+
+    _, attempt = one(lab, doing(fails))
+    assert attempt.steps[1].evidence["denied by XSM on h1"] == line.decode()
+
+
 def test_a_panic_blames_xen_even_when_it_takes_the_machine_down(lab: Lab) -> None:
     def waits(ctx: StepContext) -> None:
         fake(lab, ctx.host().name).console.says(b"(XEN) Panic on CPU 0:\r\n")

@@ -1088,7 +1088,7 @@ def test_without_a_fault_nothing_is_broken(ctx: FakeContext, host: FakeHost) -> 
     assert host.shell.commands == []
 
 
-@pytest.mark.parametrize("fault", sorted(FAULTS))
+@pytest.mark.parametrize("fault", sorted(FAULTS.keys() - {"xsm-loosened"}))  # that one: test_xsm_steps.py
 def test_every_fault_does_something_and_is_told(
     disk: FakeContext, host: FakeHost, running: FakeGuest, fault: str
 ) -> None:
@@ -1096,6 +1096,7 @@ def test_every_fault_does_something_and_is_told(
     disk.runvars.set("toolstack", "libvirt")
     disk.runvars.set("disk_access", "ro")
     disk.hosts["dst_host"] = host
+    host.shell.answers |= {"xl getenforce": "Permissive\n"}
     before = len(host.shell.commands), running.seq
     fault_inject(disk)
     assert (len(host.shell.commands), running.seq) != before
