@@ -96,6 +96,7 @@ def bootstrap(settings: Settings) -> Lab:
         builds=builds,
         bell=make_bell(settings, engine),
         dispatch=CeleryDispatch(settings),
+        limit=lab_file.limit(),
     )
 
 

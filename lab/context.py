@@ -14,6 +14,7 @@ from lab.flights.runvars import Runvars
 from lab.flights.steps import Builds, GuestFiles
 from lab.hosts.model import Host
 from lab.hosts.protocols import BootTarget, Machines
+from lab.hosts.slots import Limit
 from lab.settings import Settings
 
 
@@ -67,6 +68,8 @@ class Lab:
     builds: Builds
     bell: Bell
     dispatch: Dispatch
+    limit: Limit | None = None
+    """How many of the hosts may run at once."""
 
     @property
     def logs(self) -> Path:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from lab.errors import ConfigError
 from lab.hosts.model import Host, PropertyValue
+from lab.hosts.slots import Limit
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
 Flag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -60,9 +61,13 @@ class HostSettings(_Settings):
 
 
 class LabSettings(_Settings):
-    """The `[lab]` table."""
+    """The `[lab]` table.
+
+    At most `emulated_at_once` of the hosts that this lab starts itself run at one time; without it, all may.
+    """
 
     name: Name
+    emulated_at_once: int | None = Field(default=None, ge=1)
 
 
 class LabFile(_Settings):
@@ -98,6 +103,11 @@ class LabFile(_Settings):
     def index_of(self, name: str) -> int:
         """The host's number on the embedded network, from 1."""
         return self._indices()[self.settings(name).name]
+
+    def limit(self) -> Limit | None:
+        """How many of the emulated hosts may run at once; None when all may."""
+        most = self.lab.emulated_at_once
+        return None if most is None else Limit(hosts=frozenset(self._indices()), running=most)
 
     def hosts(self) -> tuple[Host, ...]:
         """All hosts as the planner sees them: what they offer, free and in good health."""

@@ -160,6 +160,16 @@ def start_cleaning(session: Session, flight: int) -> list[str]:
     return names
 
 
+def clean_free_host(session: Session, name: str) -> bool:
+    """A free host goes to cleaning, whatever it is set up for; False when it is not free any more."""
+    result = session.execute(
+        update(HostRow)
+        .where(HostRow.name == name, HostRow.state == HostState.FREE.value)
+        .values(state=HostState.CLEANING.value, setup_key=None, setup_flight=None)
+    )
+    return bool(result.rowcount)  # type: ignore[attr-defined]
+
+
 def cleaning_hosts(session: Session) -> list[str]:
     """Hosts that are being made clean."""
     return list(

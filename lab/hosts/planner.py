@@ -1,21 +1,30 @@
 """The planner: which waiting jobs get which hosts now, and why the others wait. Pure: the same snapshot, the same plan.
 
 Requests are served by priority, then age. A job gets all its hosts at one time or none (gang allocation). A job that
-must wait keeps the free hosts it could use, so that jobs behind it cannot push it back for ever.
+must wait keeps the free hosts it could use, so that jobs behind it cannot push it back for ever. Where only so many
+hosts may run at once, it keeps its places among them, too, and hosts that stand ready are powered off for it.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from lab.errors import ConfigError
 from lab.hosts.model import Host, HostState, Requirement
+from lab.hosts.slots import Limit, Slots
 
 ANY_HOST: Final = Requirement()
+
+Fits = Callable[[Collection[str]], bool]
+"""Whether hosts, by their names, may run together."""
+
+
+def _any(_names: Collection[str]) -> bool:
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +77,11 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to start now, and who waits."""
+    """What to start now, who waits, and which free hosts to power off so that somebody who waits can start."""
 
     start: tuple[Assignment, ...] = ()
     waiting: tuple[Waiting, ...] = ()
+    power_off: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,29 +104,82 @@ def plan(
     requests: Iterable[Request],
     policy: Policy = DEFAULT_POLICY,
     lanes: Mapping[str, int] = MappingProxyType({}),
+    limit: Limit | None = None,
 ) -> Plan:
     """Decide what starts now; `lanes` tells the free places of each. The order of the inputs does not matter."""
     everyone = sorted(hosts, key=lambda host: host.name)
-    usable = [host for host in everyone if host.usable()]
-    free = {host.name: host for host in usable if host.state is HostState.FREE}
-    start: list[Assignment] = []
-    waiting: list[Waiting] = []
-    ahead = 0
-    queue = list(requests)
-    _fill_lanes([request for request in queue if request.lane], lanes, start, waiting)
-    for group in _by_flight(request for request in queue if not request.lane):
+    queue = _Queue(everyone, policy, Slots(limit, everyone))
+    requests = list(requests)
+    _fill_lanes([request for request in requests if request.lane], lanes, queue.start, queue.waiting)
+    for group in _by_flight(request for request in requests if not request.lane):
         # Hosts that stand ready for a job of this flight go to it first: a sister job ahead of it would have to set
         # them up anew. Jobs of other flights are never overtaken.
-        reusing = {request.id for request in group if _take(request, free, start, policy, only_reused=True)}
-        for request in group:
-            if request.id not in reusing and not _take(request, free, start, policy):
-                waits = _wait(request, everyone, usable, ahead, policy)
-                waiting.append(waits)
-                # What it could use stays free for it: nobody behind may take it, else a gang might wait for ever.
-                for name in [name for name, host in free.items() if waits.possible and _wanted(request, host)]:
-                    del free[name]
-            ahead += 1
-    return Plan(start=tuple(start), waiting=tuple(waiting))
+        reusing = {request.id for request in group if queue.take(request, only_reused=True)}
+        for place, request in enumerate(group):
+            if request.id not in reusing and not queue.take(request):
+                queue.wait(request, behind=group[place + 1 :])
+            queue.ahead += 1
+    return Plan(start=tuple(queue.start), waiting=tuple(queue.waiting), power_off=tuple(sorted(queue.power_off)))
+
+
+class _Queue:
+    """A plan in the making: which hosts are still free, and what was decided for the requests so far."""
+
+    def __init__(self, everyone: Sequence[Host], policy: Policy, slots: Slots) -> None:
+        self.everyone, self.policy, self.slots = everyone, policy, slots
+        self.usable = [host for host in everyone if host.usable()]
+        self.free = {host.name: host for host in self.usable if host.state is HostState.FREE}
+        self.start: list[Assignment] = []
+        self.waiting: list[Waiting] = []
+        self.power_off: list[str] = []
+        self.ahead = 0
+
+    def take(self, request: Request, *, only_reused: bool = False) -> bool:
+        """Give a request its hosts out of the free ones, if it can be served now."""
+        chosen = _cheapest(request, list(self.free.values()), self.policy, self.slots.free_for)
+        if chosen is None:
+            return False
+        reused = frozenset(role.role for role in request.roles if _is_set_up(request, role, chosen[role.role]))
+        if only_reused and len(reused) < len(request.roles):
+            return False
+        for host in chosen.values():
+            del self.free[host.name]
+        hosts = MappingProxyType({role: host.name for role, host in chosen.items()})
+        self.slots.start(hosts.values())
+        self.start.append(Assignment(request=request.id, hosts=hosts, reused=reused))
+        return True
+
+    def wait(self, request: Request, behind: Sequence[Request]) -> None:
+        """Say why a request waits, and keep for it what it could use: else a gang might wait for ever."""
+        ready = _cheapest(request, list(self.free.values()), self.policy, self.slots.possible)
+        chosen = ready or _cheapest(request, self.usable, self.policy, self.slots.possible)
+        if chosen is None:
+            reason = explain_impossible(request, self.everyone, self.slots.possible)
+            self.waiting.append(Waiting(request=request.id, reason=reason, possible=False))
+            return
+        self.slots.claim([host.name for host in chosen.values()])
+        if ready is None:
+            reason = _waiting_reason(request, self.usable, self.ahead)
+        else:  # its hosts are there, but too many would run
+            self._make_room(behind)
+            reason = f"waiting for a place: {self.slots.told()}{_place(self.ahead)}"
+        self.waiting.append(Waiting(request=request.id, reason=reason))
+        for name in [name for name, host in self.free.items() if _wanted(request, host)]:
+            del self.free[name]
+
+    def _make_room(self, behind: Sequence[Request]) -> None:
+        """Have free hosts powered off; first those that none of the requests `behind` could use as they stand."""
+
+        def useful(host: Host) -> bool:
+            return any(_is_set_up(request, role, host) for request in behind for role in request.roles)
+
+        # What a job ahead has taken or keeps is not free any more; what nobody may use is for nobody.
+        idle = [host for host in self.everyone if host.state is HostState.FREE]
+        spare = [host for host in idle if host.name in self.free or not host.usable()]
+        ended = self.slots.end(sorted(spare, key=lambda host: (useful(host), host.name)))
+        self.power_off += ended
+        for name in ended:
+            self.free.pop(name, None)
 
 
 def _fill_lanes(
@@ -143,41 +206,19 @@ def _by_flight(requests: Iterable[Request]) -> list[list[Request]]:
     return [list(group) for _key, group in grouped]
 
 
-def _wait(request: Request, everyone: Sequence[Host], usable: Sequence[Host], ahead: int, policy: Policy) -> Waiting:
-    if _cheapest(request, usable, policy) is None:
-        return Waiting(request=request.id, reason=explain_impossible(request, everyone), possible=False)
-    return Waiting(request=request.id, reason=_waiting_reason(request, usable, ahead))
-
-
-def _take(
-    request: Request, free: dict[str, Host], start: list[Assignment], policy: Policy, *, only_reused: bool = False
-) -> bool:
-    """Give a request its hosts out of `free`, if it can be served now."""
-    chosen = _cheapest(request, list(free.values()), policy)
-    if chosen is None:
-        return False
-    reused = frozenset(role.role for role in request.roles if _is_set_up(request, role, chosen[role.role]))
-    if only_reused and len(reused) < len(request.roles):
-        return False
-    for host in chosen.values():
-        del free[host.name]
-    hosts = MappingProxyType({role: host.name for role, host in chosen.items()})
-    start.append(Assignment(request=request.id, hosts=hosts, reused=reused))
-    return True
-
-
-def check_possible(request: Request, hosts: Iterable[Host]) -> None:
+def check_possible(request: Request, hosts: Iterable[Host], limit: Limit | None = None) -> None:
     """Raise `ConfigError`, naming the nearest host and what it lacks, when no hosts of the lab could ever serve it.
 
     Health does not matter here: a quarantined host may come back.
     """
     everyone = sorted(hosts, key=lambda host: host.name)
-    if _cheapest(request, everyone, DEFAULT_POLICY) is None:
-        raise ConfigError(explain_impossible(request, everyone), hint="see `lab host list`, or add a host to lab.toml")
+    fits = Slots(limit, everyone).possible
+    if _cheapest(request, everyone, DEFAULT_POLICY, fits) is None:
+        raise ConfigError(explain_impossible(request, everyone, fits), hint="see `lab host list`, or change lab.toml")
 
 
-def explain_impossible(request: Request, hosts: Sequence[Host]) -> str:
-    """Say which role no host can take, and what the nearest host lacks."""
+def explain_impossible(request: Request, hosts: Sequence[Host], fits: Fits = _any) -> str:
+    """Say which role no host can take, and what the nearest host lacks; `fits` tells which may run together."""
     for role in request.roles:
         able = [host for host in hosts if role.requirement.matches(host)]
         if not able:
@@ -190,15 +231,22 @@ def explain_impossible(request: Request, hosts: Sequence[Host]) -> str:
         if not any(host.usable() for host in able):
             states = ", ".join(f"{host.name} is {host.health.value}" for host in able)
             return f"{role.role}: every host that could serve is out of use: {states}"
-    return f"needs {len(request.roles)} hosts at one time that fit together; the lab does not have them"
+    together = f"needs {len(request.roles)} hosts at one time"
+    chosen = _cheapest(request, hosts, DEFAULT_POLICY)
+    if chosen is not None and not fits([host.name for host in chosen.values()]):
+        return f"{together}, which is more than the lab lets run at once"
+    return f"{together} that fit together; the lab does not have them"
 
 
 def _waiting_reason(request: Request, usable: Sequence[Host], ahead: int) -> str:
     busy = [host.name for host in usable if host.state is not HostState.FREE and _wanted(request, host)]
-    place = f"; {ahead} ahead of it" if ahead else ""
     if busy:
-        return f"waiting for {', '.join(busy)}{place}"
-    return f"waiting for a host kept for a job ahead of it{place}"
+        return f"waiting for {', '.join(busy)}{_place(ahead)}"
+    return f"waiting for a host kept for a job ahead of it{_place(ahead)}"
+
+
+def _place(ahead: int) -> str:
+    return f"; {ahead} ahead of it" if ahead else ""
 
 
 def _wanted(request: Request, host: Host) -> bool:
@@ -225,12 +273,14 @@ def _cost(request: Request, role: RoleRequest, host: Host, policy: Policy) -> fl
     return cost
 
 
-def _cheapest(request: Request, hosts: Sequence[Host], policy: Policy) -> dict[str, Host] | None:
-    """The cheapest combination of distinct, mutually equivalent hosts, or None. Ties go to the first by name."""
+def _cheapest(request: Request, hosts: Sequence[Host], policy: Policy, fits: Fits = _any) -> dict[str, Host] | None:
+    """The cheapest combination of distinct, mutually equivalent hosts that `fits`, or None. Ties: first by name."""
     best: tuple[float, list[str], dict[str, Host]] | None = None
     for chosen in _combinations(request.roles, hosts):
         cost = sum(_cost(request, role, chosen[role.role], policy) for role in request.roles)
         names = [chosen[role.role].name for role in request.roles]
+        if not fits(names):
+            continue
         if best is None or (cost, names) < best[:2]:
             best = (cost, names, chosen)
     return best[2] if best else None

@@ -79,7 +79,7 @@ def check_job(lab: Lab, spec: JobSpec) -> None:
         if spec.recipe == RECIPE:
             _check_build(lab, build_request(Runvars(spec.runvars)))
         job = Job(flight=0, name=spec.name, recipe=spec.recipe, status=JobStatus.QUEUED)
-        check_possible(request_of(replace(job, runvars=_definition(spec))), lab.hosts)
+        check_possible(request_of(replace(job, runvars=_definition(spec))), lab.hosts, lab.limit)
     except ConfigError as error:
         raise type(error)(f"job {spec.name}: {error.message}", hint=error.hint) from error
 

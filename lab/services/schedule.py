@@ -48,11 +48,14 @@ def schedule(session: Session, lab: Lab) -> int:
     for flight in sorted(blocked):
         close_if_done(session, lab, flight)
     lanes = {BUILD_LANE: BUILDS_AT_ONCE - flights.count_hostless(session)}
-    decided = plan([view.host for view in hosts.list_hosts(session)], requests, lanes=lanes)
+    decided = plan([view.host for view in hosts.list_hosts(session)], requests, lanes=lanes, limit=lab.limit)
     for assignment in decided.start:
         _start(session, lab, assignment, queue[assignment.request], outputs[assignment.request])
     for waiting in decided.waiting:
         flights.set_job_reason(session, queue[waiting.request].flight, queue[waiting.request].name, waiting.reason)
+    for name in decided.power_off:
+        if hosts.clean_free_host(session, name):
+            db.after_commit(session, partial(lab.dispatch.clean_host, name))
     return len(decided.start)
 
 

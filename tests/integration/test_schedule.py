@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from lab.flights.recipe import run
 from lab.flights.status import Blessing, JobStatus, StepStatus
 from lab.flights.steps import StepContext
 from lab.hosts.model import Health, HostState
+from lab.hosts.slots import Limit
 from lab.services.clean_host import clean_host
 from lab.services.run_job import run_job
 from lab.services.schedule import schedule
@@ -135,6 +137,29 @@ def test_a_job_aborted_while_the_plan_was_made_is_not_started(lab: Lab) -> None:
     abort(lab, number)
     assert start(lab) == []
     assert flight_of(lab, number).status is JobStatus.ABORTED
+
+
+# --- a limit on how many hosts run
+
+
+def test_a_host_that_stands_ready_makes_room_for_one_that_is_asked_for(lab: Lab) -> None:
+    small = replace(lab, limit=Limit(hosts=frozenset({"h1", "h2"}), running=1))
+    number = submit(small, spec("one"), spec("two", all_hostflags='name == "h2"'))
+    assert run_all(small) == [P]
+    assert (host_of(small, "h1").state, bool(host_of(small, "h1").setup_key)) == (HostState.FREE, True)
+    assert start(small) == []
+    assert job_of(small, number, "two").reason == "waiting for a place: at most one host runs at one time (now h1)"
+    assert host_of(small, "h1").state is HostState.CLEANING
+    assert messages(small).cleans == ["h1"]
+    assert start(small) == []  # it still runs
+    clean_all(small)
+    assert run_all(small) == [P]
+    assert job_of(small, number, "two").status is JobStatus.PASS
+
+
+def test_a_job_that_needs_more_hosts_than_may_run_is_refused(lab: Lab) -> None:
+    with pytest.raises(ConfigError, match="needs 2 hosts at one time, which is more than the lab lets run at once"):
+        submit(replace(lab, limit=Limit(hosts=frozenset({"h1", "h2"}), running=1)), spec("pair", PAIR))
 
 
 # --- reuse

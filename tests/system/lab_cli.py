@@ -102,4 +102,4 @@ class Cli:
 
     def machines_on(self) -> list[str]:
         """The hosts that are powered on."""
-        return [host for host in ("emu0", "emu1") if self.qemu_pid(host) is not None]
+        return [host for host in ("emu0", "emu1", "emu2") if self.qemu_pid(host) is not None]

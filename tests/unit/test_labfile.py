@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import ConfigError
+from lab.hosts.slots import Limit
 from lab.labfile import load_lab_file
 
 GOOD = """
@@ -38,8 +39,9 @@ def test_a_good_file_gives_its_hosts(tmp_path: Path) -> None:
 
 def test_the_file_in_the_repository_is_good() -> None:
     lab = load_lab_file(Path(__file__).parents[2] / "lab.toml")
-    assert [host.name for host in lab.hosts()] == ["emu0", "emu1"]
-    assert [lab.index_of(host.name) for host in lab.hosts()] == [1, 2]
+    assert [host.name for host in lab.hosts()] == ["emu0", "emu1", "emu2"]
+    assert [lab.index_of(host.name) for host in lab.hosts()] == [1, 2, 3]
+    assert lab.limit() == Limit(hosts=frozenset({"emu0", "emu1", "emu2"}), running=2)
 
 
 HOST = '\n[[host]]\nname = "%s"\narch = "x86_64"\n[host.driver]\nmethod = "qemu"\n%s\n'
@@ -85,3 +87,11 @@ def test_a_missing_file_and_one_that_is_not_text_are_told(tmp_path: Path) -> Non
 def test_an_unknown_host_is_told_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="emu0"):
         load_lab_file(written(tmp_path, GOOD)).settings("emu7")
+
+
+def test_a_lab_may_limit_how_many_of_its_emulated_hosts_run(tmp_path: Path) -> None:
+    assert load_lab_file(written(tmp_path, GOOD)).limit() is None
+    limited = GOOD.replace('name = "here"', 'name = "here"\nemulated_at_once = %d')
+    assert load_lab_file(written(tmp_path, limited % 2)).limit() == Limit(hosts=frozenset({"emu0"}), running=2)
+    with pytest.raises(ConfigError, match=r"lab\.emulated_at_once"):
+        load_lab_file(written(tmp_path, limited % 0))
