@@ -21,6 +21,9 @@ GUEST: Final = "guest"
 READY: Final = "LAB-GUEST ready"
 """What the guest prints once in each boot, when its agent listens."""
 
+ARM: Final = ("arm64", "armhf")
+"""The architectures on which all guests are of one kind, called pvh."""
+
 KINDS: Final = ("pv", "pvh", "hvm")
 SCRATCH: Final = "/lab/scratch"
 """Where dom0 has room for disks and saved guests (a file system in memory on emulated hosts)."""
@@ -35,7 +38,7 @@ QUICK_BOOT: Final = (
 """The guest is our probe, not what is tested: an emulated host shares one CPU between it and dom0. Without *quiet*
 every line of its kernel wakes dom0; a panic is printed all the same."""
 
-QUICK_BOOT_OF_KIND: Final[Mapping[str, tuple[str, ...]]] = {
+QUICK_BOOT_OF_X86: Final[Mapping[str, tuple[str, ...]]] = {
     "pv": (),
     # A PVH guest has neither a timer chip nor PCI, but Linux asks 100,000 times for the one (to find out how fast its
     # processor is; not if that has no time stamp counter, bit 4) and long for the other. Each time costs an exit to
@@ -72,7 +75,7 @@ def guest_config(runvars: Runvars, files: GuestFiles, *, job: str, host_address:
         ramdisk=files.ramdisk,
         kernel_args=(
             *QUICK_BOOT,
-            *QUICK_BOOT_OF_KIND[kind],
+            *(QUICK_BOOT_OF_X86[kind] if runvars.get("arch") not in ARM else ()),
             # the part of its memory with the pattern whose pages are verified after each move; filling it takes time
             f"lab.mem={max(4, memory // 16)}",
             f"lab.ip={guest_address(host_address)}/24",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from lab.flights.steps import StepContext, step
+from lab.flights.steps import SkipStep, StepContext, step
 from testcases._disks import check_guest_disk
 from testcases._guests import GUEST, SCRATCH, Guest, check_survived
+from testcases._readings import read_all
+from testcases._support import SUPPORT
 from testcases._waiting import Stopwatch
 
 SAVED: Final = f"{SCRATCH}/guest.save"
@@ -16,6 +18,9 @@ SAVED: Final = f"{SCRATCH}/guest.save"
 def guest_saverestore(ctx: StepContext) -> None:
     """The guest, saved to a file, is gone; restored, it goes on where it was, as a new domain."""
     host, guest = ctx.host(), Guest(ctx, ctx.host())
+    saving = SUPPORT["save-restore"]
+    if reason := saving.missing(read_all(host.shell, saving.commands), ctx.runvars):
+        raise SkipStep(f"{host.name}: {reason}")
     domid = guest.require_listed().domid
     before = guest.life()
     watch = Stopwatch()
