@@ -52,9 +52,14 @@ OPTIONS: Final[Mapping[str, str]] = {"guest_hap": "hap", "guest_pvshim": "pvshim
 """Runvars that switch an option of xl's guest configuration on (1) or off (0)."""
 
 
-def guest_options(runvars: Runvars) -> Mapping[str, int]:
-    """The options of xl's guest configuration that the job's runvars switch."""
-    return {option: runvars.integer(name, 0, low=0, high=1) for name, option in OPTIONS.items() if runvars.get(name)}
+def guest_options(runvars: Runvars) -> Mapping[str, str | int]:
+    """The options of xl's guest configuration that the job's runvars ask for."""
+    options: dict[str, str | int] = {
+        option: runvars.integer(name, 0, low=0, high=1) for name, option in OPTIONS.items() if runvars.get(name)
+    }
+    if runvars.get("guest_cpu_family"):
+        options["cpuid"] = f"host,family={runvars.integer('guest_cpu_family', 0, low=5, high=255)}"
+    return options
 
 
 def guest_config(runvars: Runvars, files: GuestFiles, *, job: str, host_address: str) -> GuestConfig:

@@ -41,6 +41,10 @@ SUPPRESSED: Final = (
 )
 """Each line excuses a kind of object for everybody: the reason has to hold for every job."""
 
+MEMORY: Final = "memory"
+MEMORY_SLACK_MIB: Final = 8
+"""Less than any guest has, and more than Xen keeps for itself after the first one."""
+
 INVENTORY_COMMANDS: Final = {
     "domain": "xl list",
     "process": "echo self $$; ps -o pid,ppid,args",
@@ -48,6 +52,11 @@ INVENTORY_COMMANDS: Final = {
     "loop": "losetup -a",
     "file": "find /tmp /run /var/run /var/tmp /var/lib/xen /lab/scratch /etc/libvirt /var/lib/libvirt 2>/dev/null; "
     "true",
+    "nbd": "ls -d /sys/block/nbd*/pid 2>/dev/null; true",
+    "interface": "ip -o link",
+    "mount": "cat /proc/mounts",
+    "event-channel": "lsevtchn 0",
+    "memory": "xl info",
     # a process is only taken for one that stays when it is seen twice
     "process-again": "sleep 0.5; echo self $$; ps -o pid,ppid,args",
 }
@@ -62,6 +71,12 @@ def inventory(outputs: Mapping[str, str]) -> Inventory:
         "process": tuple(sorted(args for pid, args in first.items() if again.get(pid) == args)),
         "xenstore": tuple(sorted(re.findall(r"^(/\S*) = ", outputs["xenstore"], re.MULTILINE))),
         "loop": tuple(sorted(line.strip() for line in outputs["loop"].splitlines() if line.startswith("/dev/loop"))),
+        "nbd": tuple(sorted(re.findall(r"^/sys/block/(nbd[0-9]+)/pid$", outputs["nbd"], re.MULTILINE))),
+        "interface": tuple(sorted(re.findall(r"^[0-9]+: ([^:@\s]+)", outputs["interface"], re.MULTILINE))),
+        "mount": tuple(sorted(" ".join(line.split()[1:3]) for line in outputs["mount"].splitlines() if line.strip())),
+        # with a guest that has gone; dom0's own come and go with its drivers
+        "event-channel": tuple(sorted(re.findall(r"Remote Domain [1-9][0-9]*", outputs["event-channel"]))),
+        "memory": tuple(re.findall(r"^free_memory\s*: ([0-9]+)$", outputs["memory"], re.MULTILINE)),
         "file": tuple(sorted({line for line in outputs["file"].splitlines() if line.startswith("/")})),
     }
 
@@ -96,17 +111,29 @@ def leaked(
 ) -> tuple[tuple[str, str], ...]:
     """What is there now and was not before, as (kind, name), sorted; suppressed objects left out.
 
-    Objects of one name are counted: a second process with the same command line is a leak.
+    Objects of one name are counted: a second process with the same command line is a leak. Xen's memory is no object:
+    there, less free memory than before is one, if it is more than `MEMORY_SLACK_MIB`. A page that is still granted
+    or mapped keeps its dead domain in the list of domains.
     """
     rules = [(rule.kind, re.compile(rule.pattern)) for rule in suppressed]
     return tuple(
         sorted(
-            (kind, name)
-            for kind, names in after.items()
-            for name in (Counter(names) - Counter(before.get(kind, ()))).elements()
-            if not any(kind == of and pattern.fullmatch(name) for of, pattern in rules)
+            [*_lost_memory(before.get(MEMORY, ()), after.get(MEMORY, ()))]
+            + [
+                (kind, name)
+                for kind, names in after.items()
+                if kind != MEMORY
+                for name in (Counter(names) - Counter(before.get(kind, ()))).elements()
+                if not any(kind == of and pattern.fullmatch(name) for of, pattern in rules)
+            ]
         )
     )
+
+
+def _lost_memory(before: tuple[str, ...], after: tuple[str, ...]) -> Iterable[tuple[str, str]]:
+    lost = sum(map(int, before)) - sum(map(int, after))
+    if before and after and lost > MEMORY_SLACK_MIB:
+        yield MEMORY, f"{lost} MiB of Xen's memory ({after[0]} are free, {before[0]} were)"
 
 
 def dump_basis(job: str, seen: Inventory) -> bytes:

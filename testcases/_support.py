@@ -90,6 +90,18 @@ def first_missing(*reasons: Callable[[Readings, Runvars], str | None]) -> Callab
     return missing
 
 
+def pvshim_missing(readings: Readings, runvars: Runvars) -> str | None:
+    """Why a Xen cannot run as a PV guest's shim here."""
+    if reason := capability_missing("hvm")(readings, runvars):
+        return reason
+    if not readings["shim"].output.strip().endswith("xen-shim"):
+        return "dom0 has no xen-shim"
+    # Xen changes a setting of a K8 (its TLB flush filter) which it does not let its own guests change
+    if re.search(r"CPU Vendor: AMD, Family 15 ", readings["log"].output) and not runvars.get("guest_cpu_family"):
+        return "Xen as a guest does not start on an AMD processor of family 15 (set guest_cpu_family to hide it)"
+    return None
+
+
 def livepatch_missing(readings: Readings, _runvars: Runvars) -> str | None:
     """Why this Xen takes no live patches."""
     listed = readings["livepatch"]
@@ -117,6 +129,10 @@ SUPPORT: Final[Mapping[str, Support]] = MappingProxyType(
             MappingProxyType({"info": "xl info", **_HELP}),
         ),
         "shadow": Support(capability_missing("hvm", "shadow")),
+        "pvshim": Support(
+            pvshim_missing,
+            MappingProxyType({"info": "xl info", "log": "xl dmesg", "shim": "ls /usr/lib/xen*/boot/xen-shim"}),
+        ),
         "livepatch": Support(livepatch_missing, MappingProxyType({"livepatch": "xen-livepatch list"})),
     }
 )

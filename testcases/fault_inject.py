@@ -14,6 +14,7 @@ from testcases._guests import GUEST, SCRATCH, Guest
 from testcases._sabotage import kill_receiver
 from testcases._xsm_faults import forget_to_enforce, loosen_policy, lose_labels, provoke_denial
 from testcases.disk_create import IN_THE_ORIGINAL
+from testcases._xl_output import parse_xl_info
 
 
 @dataclass(frozen=True)
@@ -167,12 +168,28 @@ def _corrupt_churn(ctx: StepContext) -> None:
 
 def _leak(ctx: StepContext) -> None:
     ctx.host().shell.script(
-        f"echo stray >{SCRATCH}/leaked-by-lab; setsid sleep 86400 </dev/null >/dev/null 2>&1 &"
+        f"echo stray >{SCRATCH}/leaked-by-lab; losetup -f {SCRATCH}/leaked-by-lab; ip link add stray type bridge; "
+        "setsid sleep 86400 </dev/null >/dev/null 2>&1 &"
     )
 
 
 def _crash_dom0(ctx: StepContext) -> None:
     ctx.host().shell.script(f"(sleep 1; {_PANIC}) </dev/null >/dev/null 2>&1 &")
+
+
+def _crash_xen(ctx: StepContext) -> None:
+    shell = ctx.host().shell
+    if "nmi=fatal" not in parse_xl_info(shell.run("xl", "info").stdout).get("xen_commandline", "").split():
+        raise ConfigError("fault xen-crash: Xen survives an NMI here", hint="--set xen_boot_append=nmi=fatal")
+    shell.script("(sleep 1; xl debug-keys N) </dev/null >/dev/null 2>&1 &")
+
+
+def _lose_vcpu(ctx: StepContext) -> None:
+    Guest(ctx, ctx.host()).shell("echo 0 >/sys/devices/system/cpu/cpu1/online")
+
+
+def _revert_patches(ctx: StepContext) -> None:
+    ctx.host().shell.script("for name in xen_bye_world xen_hello_world; do xen-livepatch revert $name || exit; done")
 
 
 FAULTS: Final[Mapping[str, Fault]] = {
@@ -195,5 +212,8 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "xsm-label": Fault(lose_labels, "xsm-prove"),
     "xsm-denial": Fault(provoke_denial, "xsm-audit"),
     "dom0-crash": Fault(_crash_dom0, "whatever step comes next"),
+    "xen-crash": Fault(_crash_xen, "whatever step comes next"),
+    "vcpu-lost": Fault(_lose_vcpu, "guest-vcpus"),
+    "livepatch-lost": Fault(_revert_patches, "livepatch/replace"),
 }
 """Every value the runvar `fault` may have; the table in testcases/README.md says what each one proves."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 
+from lab.errors import LabBug
 from lab.flights.steps import StepContext, step
 from testcases._guests import Guest
 
 
 @step("guest-paging", timeout_s=60)
 def guest_paging(ctx: StepContext) -> None:
-    """The guest's memory is translated as asked for: by Xen's shadow page tables, or by the processor (hap).
+    """The guest's memory is translated as it should: by Xen's page tables (`by` shadow), or by the processor (hap).
 
     Xen itself says so, in what it dumps of its domains.
     """
     guest = Guest(ctx, ctx.host())
     state = guest.require_listed()
-    wanted = "hap" if ctx.runvars.integer("guest_hap", 1, low=0, high=1) else "shadow"
+    wanted = ctx.args.get("by")
+    if wanted not in {"shadow", "hap"}:
+        raise LabBug(f"guest-paging: memory cannot be translated by {wanted!r}")
     dump = guest.host.shell.script("xl debug-keys q && xl dmesg").stdout
     seen = paging_of(dump, state.domid)
     if seen != wanted:

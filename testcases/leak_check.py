@@ -19,7 +19,8 @@ GRACE_S: Final = 3.0
 def leak_check(ctx: StepContext) -> None:
     """Nothing is left on the host that was not there before the job's guests: *basis* takes stock, *check* compares.
 
-    Looked at: domains, processes, xenstore, loop devices, files in the places Xen and the lab use.
+    Looked at: domains, processes (device models among them), xenstore, loop and nbd devices, network interfaces,
+    mounts, event channels to guests, Xen's free memory, files in the places Xen and the lab use.
     """
     host = ctx.host()
     match ctx.args.get("mode"):

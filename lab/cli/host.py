@@ -12,8 +12,10 @@ from lab.cli.opening import lab_option, open_lab, settings_with
 from lab.cli.render import ago, json_option, output, print_json
 from lab.cli.terminal import attach
 from lab.context import Lab
-from lab.db import hosts
+from lab.db import flights, hosts
+from lab.flights.model import Job
 from lab.flights.views import host_view
+from lab.hosts.examination import Findings, proposal, read
 
 
 @click.group()
@@ -54,18 +56,34 @@ def list_(lab_file: Path | None, *, as_json: bool) -> None:
     output().print(table)
 
 
+def findings_on(host: str, job: Job) -> Findings | None:
+    """What a job found out about a host."""
+    roles = job.last.hosts if job.last else {}
+    return next((read(role, job.values) for role, name in roles.items() if name == host), None)
+
+
 @host.command()
 @click.argument("name")
 @lab_option
 @json_option
 def show(name: str, lab_file: Path | None, *, as_json: bool) -> None:
-    """One host, and the history of its health."""
+    """One host: what it offers, what an examination found, and the history of its health."""
     lab = _open(lab_file)
     with lab.reads() as session:
         view = hosts.load_host(session, name)
         history = hosts.health_history(session, name)
+        examined = flights.newest_job_on(session, recipe="examine", host=name)
+    found = findings_on(name, examined) if examined else None
     if as_json:
-        print_json(host_view(view.host, holder=view.holder, since=view.since))
+        shown = host_view(view.host, holder=view.holder, since=view.since)
+        if examined and found:
+            shown["examined"] = {
+                "job": examined.id,
+                "flags": sorted(found.flags),
+                "properties": dict(found.properties),
+                "proposed": list(proposal(view.host, found)),
+            }
+        print_json(shown)
         return
     console = output()
     console.print(view.host.name, style="bold")
@@ -74,6 +92,11 @@ def show(name: str, lab_file: Path | None, *, as_json: bool) -> None:
     console.print(f"  flags: {' '.join(sorted(view.host.flags)) or 'none'}", markup=False)
     for name_, value in view.host.properties.items():
         console.print(f"  {name_} = {value}", markup=False)
+    if examined and found:
+        proposed = proposal(view.host, found)
+        console.print(f"  examined in {examined.id}{'' if proposed else ': as configured'}", markup=False)
+        for line in proposed:
+            console.print(f"    {line}", markup=False)
     for change in history:
         console.print(
             f"  {change.at:%F %T}  {change.old.value} -> {change.new.value} by {change.actor}: {change.reason}",

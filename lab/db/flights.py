@@ -170,6 +170,24 @@ def load_job(session: Session, flight: int, name: str) -> Job:
     return _job(row, steps=True)
 
 
+def newest_job_on(session: Session, *, recipe: str, host: str) -> Job | None:
+    """The newest job of a recipe that passed on a host; None when there was none."""
+    row = session.scalars(
+        select(JobRow)
+        .join(AttemptRow, (AttemptRow.flight == JobRow.flight) & (AttemptRow.job == JobRow.name))
+        .join(AttemptHostRow, AttemptHostRow.attempt == AttemptRow.id)
+        .where(
+            JobRow.recipe == recipe,
+            JobRow.status == JobStatus.PASS.value,
+            AttemptRow.status == JobStatus.PASS.value,
+            AttemptHostRow.host == host,
+        )
+        .order_by(JobRow.flight.desc(), JobRow.position.desc())
+        .limit(1)
+    ).first()
+    return _job(row, steps=False) if row is not None else None
+
+
 def unfinished_flights(session: Session) -> list[int]:
     """Flights that still have a job to run or running, or that were not closed yet."""
     return list(session.scalars(select(FlightRow.id).where(FlightRow.finished.is_(None)).order_by(FlightRow.id)))

@@ -24,6 +24,7 @@ DECLARED: Final[Mapping[str, str]] = {
     "guest_vcpus": "the guest's virtual CPUs",
     "guest_hap": "1: the processor translates the guest's memory; 0: Xen does, by shadow page tables",
     "guest_pvshim": "1: a PV guest runs in a PVH guest, on a Xen of its own",
+    "guest_cpu_family": "the processor family that the guest is told, instead of the host's",
     "scheduler": "credit | credit2 | rtds | null; what the host's Xen has to run (see xen_boot_append)",
     "disk_format": "raw | qcow2 | vhd",
     "disk_subformat": "dynamic | fixed; what kind of VHD",

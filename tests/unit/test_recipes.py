@@ -51,6 +51,8 @@ def test_the_arguments_that_name_roles_name_those_of_the_recipe(recipe: Recipe) 
 @pytest.mark.parametrize("recipe", [one for one in RECIPES if one.roles], ids=lambda recipe: recipe.name)
 def test_a_fault_can_be_injected_into_a_running_guest_and_be_noticed_afterwards(recipe: Recipe) -> None:
     steps = [line.step for line in recipe.lines]
+    if not {"guest-start", "xsm-policy"} & set(steps):
+        return  # it has no guest
     # a policy's guests come and go in one step
     running = steps.index("xsm-policy" if recipe.name == "test-xsm" else "guest-start")
     assert running < steps.index("fault-inject") < len(steps) - 1 - steps[::-1].index("leak-check")

@@ -11,9 +11,11 @@ from test_testcases_steps import FakeContext, FakeGuest, FakeHost
 from lab.errors import Blocked, HostDiedError, LabBug, StepFailure
 from lab.flights.runvars import Runvars
 from lab.flights.steps import GuestFiles
+from lab.hosts.fakes import ScriptedConsole
 from lab.hosts.protocols import AgentReply
 from testcases._guests import guest_config
 from testcases._schedulers import SCHEDULERS, parse_table, parse_vcpu_list, share, shared_processors
+from testcases.examine import examine
 from testcases.guest_paging import guest_paging, paging_of
 from testcases.guest_scheduler import guest_scheduler
 from testcases.guest_vcpus import guest_vcpus, online
@@ -319,9 +321,9 @@ def test_a_virtual_cpu_nothing_runs_on_is_a_failure(ctx: FakeContext, two_cpus: 
 def test_the_wrong_paging_is_a_failure(ctx: FakeContext, host: FakeHost, running: FakeGuest) -> None:
     running.domid = 2
     host.shell.answers["debug-keys q"] = DUMP
-    ctx.runvars.set("guest_hap", "0")
+    ctx.args = {"by": "shadow"}
     guest_paging(ctx)
-    ctx.runvars.set("guest_hap", "1")
+    ctx.args = {"by": "hap"}
     with pytest.raises(StepFailure, match="by hap, but does by shadow"):
         guest_paging(ctx)
 
@@ -370,3 +372,22 @@ def test_when_dom0_does_not_answer_xen_is_asked_on_the_serial_console(
     assert typed == [b"\x01\x01\x01dqregm"]
     assert ctx.saved["serial-console.txt"] == b"(XEN) before"
     assert ctx.saved["debug-keys.txt"] == b"(XEN) 'd' pressed"
+
+
+# --- a host's examination
+
+
+def test_an_examination_leaves_what_it_found_in_runvars(ctx: FakeContext, host: FakeHost) -> None:
+    host.shell.answers |= {
+        "xl info": "virt_caps : pv hvm\nnr_cpus : 1\n",
+        "xl dmesg": "(XEN) I/O virtualisation enabled",
+    }
+    console = ScriptedConsole(answer=lambda typed: b"(XEN) *** Serial input to Xen (type 'CTRL-a' three times)\r\n")
+    host.console = console  # type: ignore[assignment]
+    examine(ctx)
+    assert ctx.runvars.get("host_found_flags") == "hvm iommu pv serial-input"
+    assert ctx.runvars.get("host_found_cpus") == "1"
+    assert bytes(console.typed) == b"\x01" * 6, "the console is dom0's again"
+    console.answer = lambda typed: b""
+    examine(ctx)
+    assert ctx.runvars.get("host_found_flags") == "hvm iommu pv"

@@ -189,6 +189,12 @@ def test_an_inventory_has_only_processes_seen_twice() -> None:
         "process-again": PS + "   91     1 qemu b\n",
         "xenstore": '/local = ""\n/local/domain = ""\nxenstore-ls: odd line\n',
         "loop": "/dev/loop0: [0005]:5 (/lab/scratch/guest.raw)\n",
+        "nbd": "/sys/block/nbd3/pid\n",
+        "interface": "1: lo: <UP> mtu 1\n4: vif1.0@if2: <UP> mtu 1500\\    link/ether fe:ff\n3: xenbr0: <UP>\n",
+        "mount": "none / rootfs rw 0 0\n/dev/vda /lab/media ext4 ro 0 0\n",
+        "event-channel": "   6: VCPU 0: Interdomain (Connected) - Remote Domain 0, Port 23\n"
+        "  31: VCPU 0: Interdomain (Connected) - Remote Domain 3, Port 1\n",
+        "memory": "total_memory           : 2047\nfree_memory            : 1384\n",
         "file": "/tmp\n/run/x y\n/tmp\n",
     }
     assert inventory(outputs) == {
@@ -196,6 +202,11 @@ def test_an_inventory_has_only_processes_seen_twice() -> None:
         "process": ("xenconsoled --log=guest", "{init} /bin/sh /init"),
         "xenstore": ("/local", "/local/domain"),
         "loop": ("/dev/loop0: [0005]:5 (/lab/scratch/guest.raw)",),
+        "nbd": ("nbd3",),
+        "interface": ("lo", "vif1.0", "xenbr0"),
+        "mount": ("/ rootfs", "/lab/media ext4"),
+        "event-channel": ("Remote Domain 3",),
+        "memory": ("1384",),
         "file": ("/run/x y", "/tmp"),
     }
 
@@ -221,6 +232,14 @@ def test_what_went_away_is_no_leak(before: dict[str, tuple[str, ...]], more: dic
 def test_whatever_is_added_is_found_once(before: dict[str, tuple[str, ...]], kind: str) -> None:
     after = {**before, kind: (*before.get(kind, ()), "something new")}
     assert leaked(before, after) == ((kind, "something new"),)
+
+
+def test_less_free_memory_is_a_leak_once_it_is_more_than_xen_keeps() -> None:
+    assert leaked({"memory": ("1384",)}, {"memory": ("1376",)}) == ()
+    assert leaked({"memory": ("1376",)}, {"memory": ("1384",)}) == ()
+    [(kind, what)] = leaked({"memory": ("1384",)}, {"memory": ("1375",)})
+    assert (kind, what) == ("memory", "9 MiB of Xen's memory (1375 are free, 1384 were)")
+    assert leaked({}, {"memory": ("1",)}) == ()
 
 
 @given(_INVENTORIES, _INVENTORIES, st.randoms())

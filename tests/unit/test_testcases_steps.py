@@ -1097,6 +1097,7 @@ def test_every_fault_does_something_and_is_told(
     disk.runvars.set("disk_access", "ro")
     disk.hosts["dst_host"] = host
     host.shell.answers |= {"xl getenforce": "Permissive\n"}
+    host.shell.answers["xl info"] = "xen_commandline : nmi=fatal\n"
     before = len(host.shell.commands), running.seq
     fault_inject(disk)
     assert (len(host.shell.commands), running.seq) != before

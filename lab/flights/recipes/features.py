@@ -34,12 +34,41 @@ register(
             (
                 run("support-check", needs="shadow"),
                 run("guest-start"),
-                run("guest-paging"),
+                run("guest-paging", by="shadow"),
                 run("fault-inject"),
                 run("guest-saverestore"),
                 run("guest-localmigrate"),
                 run("guest-stop"),
             ),
         ),
+    )
+)
+
+register(
+    Recipe(
+        name="test-pvshim",
+        summary="a PV guest runs on a Xen of its own in a PVH guest, is saved, moved and stopped",
+        roles=_ROLES,
+        lines=test_frame(
+            _ROLES,
+            (
+                run("support-check", needs="pvshim"),
+                run("guest-start"),
+                run("guest-pvshim"),
+                run("guest-console"),
+                run("fault-inject"),
+                run("guest-saverestore"),
+                run("guest-stop"),
+            ),
+        ),
+    )
+)
+
+register(
+    Recipe(
+        name="examine",
+        summary="a host tells what it is and what Xen can do on it",
+        roles=_ROLES,
+        lines=test_frame(_ROLES, (run("examine"),)),
     )
 )

@@ -1,0 +1,37 @@
+"""The step guest-pvshim."""
+
+from __future__ import annotations
+
+import json
+
+from lab.flights.steps import StepContext, step
+from testcases._guests import GUEST, Guest
+from testcases._xl_output import banner_version, parse_xl_info, xen_version
+
+
+@step("guest-pvshim", timeout_s=60)
+def guest_pvshim(ctx: StepContext) -> None:
+    """The PV guest runs on a Xen of its own: what the host's Xen runs is a PVH guest, and in it a Xen said so.
+
+    The shim is of the host's version, and the guest's kernel finds itself on Xen as a PV guest (see guest-console).
+    """
+    guest = Guest(ctx, ctx.host())
+    shell = guest.host.shell
+    listed = shell.run("xl", "list", "-l", GUEST).stdout
+    if (kind := configured_type(listed)) != "pvh":
+        raise guest.failure(f"what the host's Xen runs should be a PVH guest, but is {kind}", output=listed[:4000])
+    said = guest.console.text()
+    if "Command line: pv-shim" not in said:
+        raise guest.failure("a Xen should say on the guest's console that it starts as a shim, but none does")
+    version = xen_version(parse_xl_info(shell.run("xl", "info").stdout))
+    if banner_version(said) != version:
+        raise guest.failure(f"the shim should be Xen {version}, but says that it is {banner_version(said)}")
+    ctx.log(f"{guest.host.name}: Xen {version} runs the guest on Xen {version}")
+
+
+def configured_type(listed: str) -> str:
+    """The type of the first domain in `xl list -l`; what it says otherwise."""
+    try:
+        return str(json.loads(listed)[0]["config"]["c_info"]["type"])
+    except (ValueError, LookupError, TypeError):
+        return repr(listed[:80])
