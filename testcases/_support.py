@@ -14,6 +14,9 @@ from testcases._readings import Reading
 from testcases._schedulers import SCHEDULERS
 from testcases._xl_output import parse_xl_info, parse_xl_list
 
+INNER_HOST_MIB: Final = 1536
+"""For a Xen in a guest, its dom0, and a guest of its own."""
+
 Readings = Mapping[str, Reading]
 
 
@@ -110,6 +113,21 @@ def livepatch_missing(readings: Readings, _runvars: Runvars) -> str | None:
     return f"this Xen was built without live patching: {_last_line(listed.output)}"
 
 
+def nested_missing(readings: Readings, runvars: Runvars) -> str | None:
+    """Why no Xen with guests of its own can run in a guest here."""
+    if reason := capability_missing("hvm", "hap")(readings, runvars):
+        return reason
+    free = parse_xl_info(readings["info"].output).get("free_memory", "")
+    if not free.isdigit() or int(free) < INNER_HOST_MIB:
+        return f"an inner host needs {INNER_HOST_MIB} MiB of memory, and {free or 'none'} MiB are free"
+    return "an inner host needs a guest image that boots Xen and a dom0 of its own, and there is none"
+
+
+def xtf_missing(_readings: Readings, _runvars: Runvars) -> str | None:
+    """Why the Xen Test Framework cannot run here."""
+    return "the Xen Test Framework is a tree of its own, which Debian does not have and this lab does not build"
+
+
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "it says nothing"
@@ -133,6 +151,8 @@ SUPPORT: Final[Mapping[str, Support]] = MappingProxyType(
             pvshim_missing,
             MappingProxyType({"info": "xl info", "log": "xl dmesg", "shim": "ls /usr/lib/xen*/boot/xen-shim"}),
         ),
+        "nested": Support(nested_missing),
+        "xtf": Support(xtf_missing, MappingProxyType({})),
         "livepatch": Support(livepatch_missing, MappingProxyType({"livepatch": "xen-livepatch list"})),
     }
 )

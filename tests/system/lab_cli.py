@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.hosts.drivers.console.recorded import RecordedConsole
+
 FLIGHT_LIMIT_S = 900
 
 
@@ -85,6 +87,11 @@ class Cli:
         except (OSError, ValueError, IndexError):
             return None
         return pid if b"qemu" in command else None
+
+    def console(self, host: str) -> RecordedConsole:
+        """The recording of an emulated host's serial console."""
+        folder = self.home / "hosts" / host
+        return RecordedConsole(host, folder / "console.log", folder / "console.idx", str(folder / "none"))
 
     def worker_pids(self) -> list[int]:
         """The worker processes of this lab."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 from lab_cli import Cli
@@ -96,3 +97,19 @@ def test_a_killed_worker_loses_no_step_and_its_job_is_taken_over(cli: Cli, endin
     assert "silent" in first["reason"]
     assert {"build-check", "xen-install", "host-boot"} <= {s["testid"] for s in first["steps"] if s["status"] == "pass"}
     assert cli.machines_on() == []
+
+
+def test_a_panic_of_xen_ends_the_step_within_two_seconds_with_the_panic_as_its_reason(cli: Cli) -> None:
+    faults = ("--set", "fault=xen-crash", "--set", "xen_boot_append=nmi=fatal")
+    done = cli.run("flight", "run", "--jobs", PV, *faults, "--json")
+    assert done.returncode == 1
+    [job] = json.loads(done.stdout)["jobs"]
+    assert (job["status"], job["attempts"]) == ("fail", 1)
+    [failed] = [step for step in job["steps"] if step["status"] == "fail"]
+    assert "Xen panic: FATAL TRAP" in failed["reason"]
+    console = cli.console(job["hosts"]["host"])
+    printed = console.time_of(console.read(0).rindex(b"Panic on CPU"))
+    assert printed is not None
+    took = (datetime.fromisoformat(failed["finished"]) - printed).total_seconds()
+    print(f"the step ended {took:.2f} s after the panic was printed")
+    assert took < 2.0

@@ -17,6 +17,7 @@ from testcases._guests import guest_config
 from testcases._schedulers import SCHEDULERS, parse_table, parse_vcpu_list, share, shared_processors
 from testcases.examine import examine
 from testcases.guest_paging import guest_paging, paging_of
+from testcases.guest_pvshim import guest_pvshim
 from testcases.guest_scheduler import guest_scheduler
 from testcases.guest_vcpus import guest_vcpus, online
 from testcases.logs_capture import logs_capture
@@ -174,9 +175,48 @@ def test_what_xen_cannot_do_here_blocks_the_job(ctx: FakeContext, host: FakeHost
     _says(host, livepatch=(1, "Error 38: Function not implemented\n"))
     with pytest.raises(Blocked, match="without live patching: Error 38"):
         support_check(ctx)
+    ctx.args = {"needs": "nested"}
+    _says(host, info="virt_caps : pv hvm hap\nfree_memory : 1384\n")
+    with pytest.raises(Blocked, match="needs 1536 MiB of memory, and 1384 MiB are free"):
+        support_check(ctx)
+    _says(host, info="virt_caps : pv hvm hap\nfree_memory : 9999\n")
+    with pytest.raises(Blocked, match="needs a guest image"):
+        support_check(ctx)
+    ctx.args = {"needs": "xtf"}
+    with pytest.raises(Blocked, match="Xen Test Framework"):
+        support_check(ctx)
     ctx.args = {"needs": "magic"}
     with pytest.raises(LabBug, match="magic"):
         support_check(ctx)
+
+
+def test_a_shim_does_not_start_on_an_old_amd_unless_it_does_not_know(ctx: FakeContext, host: FakeHost) -> None:
+    ctx.args = {"needs": "pvshim"}
+    _says(host, info="virt_caps : pv hvm\n", dmesg="(XEN) CPU Vendor: AMD, Family 15 (0xf), Model 107\n")
+    with pytest.raises(Blocked, match="no xen-shim"):
+        support_check(ctx)
+    host.shell.answers["xen-shim"] = "/usr/lib/xen-4.17/boot/xen-shim\n"
+    with pytest.raises(Blocked, match="family 15"):
+        support_check(ctx)
+    ctx.runvars.set("guest_cpu_family", "23")
+    support_check(ctx)
+
+
+def test_a_pv_guest_without_a_xen_of_its_own_has_no_shim(ctx: FakeContext, host: FakeHost, running: FakeGuest) -> None:
+    listed = '[{"domid": 1, "config": {"c_info": {"type": "%s", "name": "guest"}}}]'
+    host.shell.answers |= {"list -l": listed % "pvh", "xl info": "xen_major : 4\nxen_minor : 17\nxen_extra : .5\n"}
+    said = "(XEN) Xen version 4.17.5 (Debian)\n(XEN) Command line: pv-shim console=xen,pv\n"
+    host.toolstack.printed = said
+    guest_pvshim(ctx)
+    host.toolstack.printed = said.replace("4.17.5", "4.20.4")
+    with pytest.raises(StepFailure, match=r"should be Xen 4\.17\.5, but says that it is 4\.20\.4"):
+        guest_pvshim(ctx)
+    host.toolstack.printed = "LAB-GUEST ready\n"
+    with pytest.raises(StepFailure, match="as a shim, but none does"):
+        guest_pvshim(ctx)
+    host.shell.answers["list -l"] = listed % "pv"
+    with pytest.raises(StepFailure, match="should be a PVH guest, but is pv"):
+        guest_pvshim(ctx)
 
 
 # --- the scheduler

@@ -66,6 +66,24 @@ register(
 
 register(
     Recipe(
+        name="test-nested",
+        summary="a Xen with guests of its own runs in an HVM guest (blocked: needs an image of an inner host)",
+        roles=_ROLES,
+        lines=test_frame(_ROLES, (run("support-check", needs="nested"),)),
+    )
+)
+
+register(
+    Recipe(
+        name="test-xtf",
+        summary="the tests of the Xen Test Framework (blocked: needs its tree)",
+        roles=_ROLES,
+        lines=test_frame(_ROLES, (run("support-check", needs="xtf"),)),
+    )
+)
+
+register(
+    Recipe(
         name="examine",
         summary="a host tells what it is and what Xen can do on it",
         roles=_ROLES,
