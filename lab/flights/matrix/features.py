@@ -33,6 +33,7 @@ VARIANTS: Final[tuple[Variant, ...]] = (
         flags=("hvm",),
         images=_ON_OLDER,
     ),
+    Variant(name="livepatch", recipe="test-livepatch", images=_ON_OLDER, build="source"),
     # these two say what they need, and are blocked until it is there; last, because a host is set up anew after them
     Variant(name="qemuu-nested", recipe="test-nested", flags=("hvm",), images=_ON_OLDER),
     Variant(name="xtf", recipe="test-xtf", images=_ON_OLDER),
