@@ -34,11 +34,11 @@ def guest_vcpus(ctx: StepContext) -> None:
     placed = [each for each in parse_vcpu_list(host.shell.run("xl", "vcpu-list", GUEST).stdout) if each.seconds > 0]
     if len(placed) != count:
         raise guest.failure(f"each of the {count} virtual CPUs should have run, but only {len(placed)} have")
-    host.shell.run("xl", "vcpu-set", GUEST, str(count - 1))
+    host.shell.run("xl", "vcpu-set", "--ignore-host", GUEST, str(count - 1))
     left = until(ctx, lambda: _online(guest, count - 1), limit_s=UNPLUG_LIMIT_S)
     if not left:
         _require_online(guest, range(count - 1), "it was left")
-    host.shell.run("xl", "vcpu-set", GUEST, str(count))
+    host.shell.run("xl", "vcpu-set", "--ignore-host", GUEST, str(count))
 
     def back() -> bool | None:
         guest.shell(BRING_UP)

@@ -338,8 +338,8 @@ def test_a_guest_loses_a_virtual_cpu_and_gets_it_back(ctx: FakeContext, two_cpus
     Kernel(["0-1", "0", "0-1"]).put(two_cpus)
     guest_vcpus(ctx)
     assert [command for command in two_cpus.shell.commands if "vcpu-set" in command] == [
-        "xl vcpu-set guest 1",
-        "xl vcpu-set guest 2",
+        "xl vcpu-set --ignore-host guest 1",
+        "xl vcpu-set --ignore-host guest 2",
     ]
 
 

@@ -10,16 +10,19 @@ from typing import Final
 from lab.flights.matrix.table import OLDER, Build, Variant
 
 
-def _scheduler(name: str, job: str = "", *, argument: bool = True, build: Build = "packaged") -> Variant:
+def _scheduler(
+    name: str, job: str = "", *, argument: bool = True, build: Build = "packaged", arch: str = "amd64"
+) -> Variant:
     return Variant(
         name=f"xl-{job or name}",
         recipe="test-scheduler",
         runvars={
-            "guest_kind": "pv",
+            "guest_kind": "pvh" if arch == "arm64" else "pv",  # all guests on Arm are of that one kind
             "scheduler": name,
             **({"xen_boot_append": f"sched={name}"} if argument else {}),
         },
         images={"dom0_image": OLDER},
+        arches=(arch,),
         build=build,
     )
 
@@ -28,6 +31,8 @@ VARIANTS: Final[tuple[Variant, ...]] = (
     # what Xen takes if it is not told: reuses a host as others have set it up, and holds Xen to its own choice
     _scheduler("credit2", argument=False),
     _scheduler("credit", "credit1"),
+    _scheduler("credit2", argument=False, arch="arm64"),
+    _scheduler("credit", "credit1", arch="arm64"),
     # Debian builds Xen without these
     _scheduler("rtds", build="source"),
     _scheduler("null", build="source"),
