@@ -9,9 +9,9 @@ from typing import Final
 SAYS: Final[Mapping[str, str]] = {
     "xen_hello_world": "Hello World",
     "xen_bye_world": "Bye World!",
-    "xen_replace_world": "Hello Again World!",
+    "xen_replace_world": "Hello Again World!"[:15],
 }
-"""What Xen says as the end of its version (`xen_extra` of `xl info`) once the patch is applied."""
+"""What Xen says as the end of its version (`xen_extra` of `xl info`) once the patch is applied: 15 letters of it."""
 
 REFUSED: Final = "xen_no_xen_buildid"
 """A patch that does not say which Xen it is for: Xen must not take it."""

@@ -69,7 +69,9 @@ SCHEDULERS: Final[Mapping[str, Scheduler]] = MappingProxyType(
 
 
 def parse_table(text: str, guest: str) -> Mapping[str, int]:
-    """The numbers that one of xl's tables has for a guest, by the words of its head; empty when it has no such row.
+    """The numbers that one of xl's tables has for a guest (its first virtual CPU), by the words of the table's head.
+
+    Empty when there is no such row.
 
     >>> parse_table("Name    ID Weight  Cap\\nguest    3    512   30\\n", "guest")["Cap"]
     30

@@ -68,7 +68,7 @@ def _check_settings(ctx: StepContext, guest: Guest, scheduler: Scheduler) -> Non
 
 
 def _read_back(host: HostAccess, scheduler: Scheduler, settings: Mapping[str, int]) -> None:
-    table = host.shell.run("xl", scheduler.command, "-d", GUEST)
+    table = host.shell.run("xl", *scheduler.arguments(GUEST, {}))
     seen = parse_table(table.stdout, GUEST)
     if {name: seen.get(name) for name in settings} != dict(settings):
         raise StepFailure(

