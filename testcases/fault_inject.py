@@ -12,9 +12,9 @@ from lab.flights.steps import SkipStep, StepContext, step
 from testcases._disks import MIB, backing_path, disk_backing, disk_format, offset_in_image
 from testcases._guests import GUEST, SCRATCH, Guest
 from testcases._sabotage import kill_receiver
+from testcases._xl_output import parse_xl_info
 from testcases._xsm_faults import forget_to_enforce, loosen_policy, lose_labels, provoke_denial
 from testcases.disk_create import IN_THE_ORIGINAL
-from testcases._xl_output import parse_xl_info
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ VARIANTS: Final[tuple[Variant, ...]] = (
     Variant(
         name="xl-pvshim",
         recipe="test-pvshim",
-        # the shim looks for 128 MiB in one piece for the guest's kernel, beside its files and itself; and emulated hosts
-        # are of an AMD family on which a Xen does not start as a guest
+        # the shim looks for 128 MiB in one piece for the guest's kernel, beside its files and itself; and emulated
+        # hosts are of an AMD family on which a Xen does not start as a guest
         runvars={"guest_kind": "pv", "guest_pvshim": "1", "guest_memory": "384", "guest_cpu_family": "23"},
         flags=("hvm",),
         images=_ON_OLDER,
