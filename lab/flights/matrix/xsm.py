@@ -12,6 +12,7 @@ from typing import Final
 
 from lab.flights.matrix.table import OLDER, Variant
 
+_OLDER: Final = {"dom0_image": OLDER}
 _FLASK: Final = {"flask": "enforcing", "guest_image": "guest-comms-amd64"}
 
 POLICIES: Final = ("default", "isolated", "nomigrate", "vault")
@@ -23,13 +24,12 @@ def _policy(name: str) -> Variant:
         name=f"xsm-{name}",
         recipe="test-xsm",
         runvars={**_FLASK, "guest_kind": "pv", "xsm_policy": name},
-        images={"dom0_image": OLDER},
+        images=_OLDER,
         build="xsm",
     )
 
 
-def _under_xsm(name: str, recipe: str, runvars: Mapping[str, str], *flags: str, roles: tuple[str, ...] = ()) -> Variant:
-    images = {f"{role}_dom0_image": OLDER for role in roles} or {"dom0_image": OLDER}
+def _under_xsm(name: str, recipe: str, *flags: str, images: Mapping[str, str] = _OLDER, **runvars: str) -> Variant:
     return Variant(
         name=f"{name}-xsm", recipe=recipe, runvars={**_FLASK, **runvars}, flags=flags, images=images, build="xsm"
     )
@@ -37,8 +37,21 @@ def _under_xsm(name: str, recipe: str, runvars: Mapping[str, str], *flags: str, 
 
 VARIANTS: Final[tuple[Variant, ...]] = (
     *(_policy(name) for name in POLICIES),
-    _under_xsm("xl-pv", "test-xl", {"guest_kind": "pv"}),
-    _under_xsm("xl-pvh", "test-xl", {"guest_kind": "pvh"}, "hvm"),
-    _under_xsm("xl-qcow2", "test-disk", {"guest_kind": "pv", "disk_format": "qcow2"}),
-    _under_xsm("migrupgrade", "test-migrupgrade", {"guest_kind": "pv"}, roles=("src_host", "dst_host")),
+    _under_xsm("xl-pv", "test-xl", guest_kind="pv"),
+    _under_xsm("xl-pvh", "test-xl", "hvm", guest_kind="pvh"),
+    _under_xsm("xl-hvm", "test-xl", "hvm", guest_kind="hvm"),
+    _under_xsm("xl-qcow2", "test-disk", guest_kind="pv", disk_format="qcow2"),
+    _under_xsm(
+        "migrate-pair-pv",
+        "test-migrate-pair",
+        images={"src_host_dom0_image": OLDER, "dst_host_dom0_image": OLDER},
+        guest_kind="pv",
+    ),
+    _under_xsm(
+        "libvirt",
+        "test-libvirt",
+        images={"dom0_image": f"libvirt-{OLDER}"},
+        guest_kind="pv",
+        toolstack="libvirt",
+    ),
 )
