@@ -35,7 +35,7 @@ class BuiltImages:
     def boot_target(self, role: str, runvars: Runvars) -> BootTarget:
         """What a host in `role` boots (see `lab.context.Images`)."""
         dom0 = self._built(runvars.for_role(role, "dom0_image"), kind="dom0")
-        guest = runvars.for_role(role, "guest_image")
+        guest, stubdom = runvars.for_role(role, "guest_image"), runvars.for_role(role, "stubdom_image")
         common = runvars.integer("dom0_mem", DOM0_MEMORY_MIB, low=256, high=65_536)
         memory = runvars.integer(f"{role}_dom0_mem", common, low=256, high=65_536)
         appended = tuple(runvars.for_role(role, "xen_boot_append").split())
@@ -45,10 +45,9 @@ class BuiltImages:
                     f"xen_boot_append: {argument!r} is not a boot argument", hint="letters, digits and ._:/=@,+- only"
                 )
         flask = boot_arguments(runvars.choice("flask", MODES)) if runvars.get("flask") else ()
-        media = None
-        if guest:
-            self._built(guest, kind="guest")
-            media = self._store.media([guest])
+        carried = [self._built(guest, kind="guest")] if guest else []
+        carried += [self._built(stubdom, kind="stubdom")] if stubdom else []
+        media = self._store.media([image.name for image in carried]) if carried else None
         if dom0.hypervisor is None:
             raise ConfigError(f"image {dom0.name} has no hypervisor", hint="name a dom0 image")
         xen, tools = self._compiled(role, runvars)
@@ -76,11 +75,16 @@ class BuiltImages:
         return self._builds.find(key), self._builds.find(tools) if tools else None
 
     def guest_files(self, image: str) -> GuestFiles:
-        """Where dom0 finds a guest image."""
-        self._built(image, kind="guest")
-        return GuestFiles(kernel=f"{MEDIA_IN_DOM0}/{image}/vmlinux", ramdisk=f"{MEDIA_IN_DOM0}/{image}/initramfs")
+        """Where dom0 finds the image of a guest or of a stub domain."""
+        built, folder = self._built(image, kind="guest", other="stubdom"), f"{MEDIA_IN_DOM0}/{image}"
+        return GuestFiles(
+            kernel=f"{folder}/{built.kernel.name}",
+            ramdisk=f"{folder}/{built.initramfs.name}",
+            bzimage=f"{folder}/{built.bzimage.name}" if built.bzimage else "",
+            disk=f"{folder}/{built.disk.name}" if built.disk else "",
+        )
 
-    def _built(self, name: str, *, kind: str) -> BuiltImage:
+    def _built(self, name: str, *, kind: str, other: str = "") -> BuiltImage:
         if not name:
             raise ConfigError(f"the job names no {kind} image", hint=f"set the runvar {kind}_image")
         states = {state.name: state for state in self._store.state()}
@@ -88,6 +92,6 @@ class BuiltImages:
             self._store.manifest(name)  # raises with the names there are
         if not states[name].built:
             raise ConfigError(f"image {name} is not built", hint=f"run `lab image build {name}`")
-        if states[name].kind != kind:
+        if states[name].kind not in (kind, other):
             raise ConfigError(f"image {name} is a {states[name].kind} image", hint=f"a {kind} image is needed here")
         return self._store.ensure(name)

@@ -13,7 +13,9 @@ from lab.errors import ConfigError, Evidence, InfraError
 from lab.image_manifest import Manifest
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_TOOLS = {"mmdebstrap": "mmdebstrap", "zstd": "zstd", "mkfs.ext4": "e2fsprogs", "gcc": "gcc libc6-dev",
+_TOOLS = {
+    "mmdebstrap": "mmdebstrap", "zstd": "zstd", "mkfs.ext4": "e2fsprogs", "mkfs.ext2": "e2fsprogs",
+    "grub-mkimage": "grub-common", "gcc": "gcc libc6-dev",
     "git": "git", "apt-get": "apt", "bwrap": "bubblewrap", "prlimit": "util-linux",
 }  # fmt: skip
 _STAGES = {

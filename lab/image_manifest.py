@@ -51,7 +51,7 @@ class Manifest(_Strict):
     """What one image is made of. See images/*.toml; unknown fields are refused."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-    kind: Literal["dom0", "guest", "builder"]
+    kind: Literal["dom0", "guest", "stubdom", "builder"]
     suite: Annotated[str, StringConstraints(pattern=r"^[a-z]+$")]
     arch: Literal["amd64", "arm64", "armhf"]
     xen: Annotated[str, StringConstraints(pattern=r"^4\.[0-9]+$")] | None = None
@@ -64,6 +64,8 @@ class Manifest(_Strict):
     overlays: tuple[RelativePath, ...] = ()
     sources: tuple[Source, ...] = ()
     edits: tuple[Edit, ...] = ()
+    firmware: bool = False
+    """A guest that a BIOS can start, too: it also has a compressed kernel, and a disk it boots from."""
 
     @property
     def all_overlays(self) -> tuple[str, ...]:
@@ -71,11 +73,13 @@ class Manifest(_Strict):
         return (*([self.overlay] if self.overlay else []), *self.overlays)
 
     @model_validator(mode="after")
-    def _xen_only_in_dom0(self) -> Self:
-        if (self.kind == "dom0") != (self.xen is not None):
-            raise ValueError("a dom0 names its Xen version in `xen`, a guest has none")
+    def _only_where_it_belongs(self) -> Self:
+        if (self.kind in {"dom0", "stubdom"}) != (self.xen is not None):
+            raise ValueError(f"a {self.kind} {'has no' if self.xen else 'names its'} Xen version in `xen`")
         if (self.kind == "builder") != (self.overlay is None):
             raise ValueError("a dom0 and a guest name their overlay folder in `overlay`, a builder has none")
+        if self.firmware and (self.kind, self.arch) != ("guest", "amd64"):
+            raise ValueError("only a guest image for amd64 can be started by a BIOS")
         return self
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lab.errors import ConfigError, Evidence, InfraError
+from lab.image_boot_disk import make_boot_disk
 from lab.image_debian import Extractor, disk_full, extract_with_mmdebstrap, need_tools
 from lab.image_formats import Entry, FormatError, cpio_archive, kernel_image, uncompressed
 from lab.image_manifest import Manifest, load_manifest, load_manifests
@@ -63,11 +64,12 @@ class BuiltImage:
 
     `hypervisor` is an uncompressed ELF (multiboot) on amd64, an Image on arm64, and None for a guest; `kernel` is a
     raw ELF vmlinux on amd64, an Image on arm64 and a zImage on armhf; `initramfs` is zstd for a dom0 and plain for a
-    guest. A builder has none of them, but `tree`: a whole system to compile in.
+    guest. A guest that a BIOS can start also has a `bzimage` and a `disk` (see `lab.flights.boot_disk`). A builder has
+    none of them, but `tree`: a whole system to compile in.
     """
 
     name: str
-    kind: Literal["dom0", "guest", "builder"]
+    kind: Literal["dom0", "guest", "stubdom", "builder"]
     arch: str
     digest: str
     folder: Path
@@ -76,6 +78,8 @@ class BuiltImage:
     initramfs: Path
     versions: Mapping[str, str]
     tree: Path | None = None
+    bzimage: Path | None = None
+    disk: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class ImageState:
     """One line of `lab image list`. `size` in bytes and `built_at` in Unix seconds are None until it is built."""
 
     name: str
-    kind: Literal["dom0", "guest", "builder"]
+    kind: Literal["dom0", "guest", "stubdom", "builder"]
     suite: str
     arch: str
     digest: str
@@ -179,7 +183,10 @@ class ImageStore:
             return list(pool.map(lambda name: self.ensure(name, progress), names))
 
     def media(self, guest_names: Sequence[str], progress: Progress | None = None) -> Path:
-        """A read-only ext4 file with `/NAME/vmlinux` and `/NAME/initramfs` of each guest image, built if need be."""
+        """A read-only ext4 file with a folder /NAME for each guest or stub domain image, built if need be.
+
+        In it are `vmlinux`, `initramfs`, and where the image has them `vmlinuz` (the bzImage) and `disk.raw`.
+        """
         images = self.ensure_all(sorted(set(guest_names)), progress)
         what = json.dumps([BUILDER_VERSION, [(image.name, image.digest) for image in images]])
         digest = hashlib.sha256(what.encode()).hexdigest()[:16]
@@ -270,7 +277,11 @@ class ImageStore:
             packed = f"/boot/xen-{manifest.xen}-{manifest.arch}{'.gz' if manifest.arch == 'amd64' else ''}"
             (new / "hypervisor").write_bytes(uncompressed(tree.read(packed), _unzstd))
         (new / "initramfs").write_bytes(archive)
-        (new / "vmlinux").write_bytes(kernel_image(tree.read(f"/boot/vmlinuz-{tree.kernel_release()}"), _unzstd))
+        kernel = tree.read(f"/boot/vmlinuz-{tree.kernel_release()}")
+        (new / "vmlinux").write_bytes(kernel_image(kernel, _unzstd))
+        if manifest.firmware:
+            (new / "vmlinuz").write_bytes(kernel)
+            make_boot_disk(kernel, archive, new / "disk.raw")
         return tree.versions(manifest.packages)
 
 
@@ -288,6 +299,8 @@ def _opened(folder: Path) -> BuiltImage:
         initramfs=folder / "initramfs",
         versions=facts["versions"],
         tree=folder / "tree" if facts["kind"] == "builder" else None,
+        bzimage=folder / "vmlinuz" if (folder / "vmlinuz").exists() else None,
+        disk=folder / "disk.raw" if (folder / "disk.raw").exists() else None,
     )
 
 
@@ -378,9 +391,10 @@ def _make_media(images: Sequence[BuiltImage], work: Path) -> None:
     for image in images:
         folder = content / image.name
         folder.mkdir(parents=True)
-        for source, name in ((image.kernel, "vmlinux"), (image.initramfs, "initramfs")):
-            shutil.copyfile(source, folder / name)
-            size += source.stat().st_size
+        for source in (image.kernel, image.initramfs, image.bzimage, image.disk):
+            if source is not None:
+                shutil.copyfile(source, folder / source.name)
+                size += source.stat().st_size
     new.mkdir()
     size = size * 21 // 20
     _run([

@@ -76,6 +76,11 @@ def disk_size_mib(runvars: Runvars) -> int:
     return runvars.integer("disk_size", 16, low=4, high=1 << 20)
 
 
+def data_offset_mib(runvars: Runvars) -> int:
+    """Where on the guest's disk its data begin: behind what it boots from, if it boots from it."""
+    return runvars.integer("disk_data_at", 0, low=0, high=1 << 20)
+
+
 # --- headers
 
 # $1 the image. A symbolic link could lead out of its folder.

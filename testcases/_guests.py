@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from lab.errors import Evidence, LabBug, StepFailure
+from lab.errors import ConfigError, Evidence, LabBug, StepFailure
 from lab.flights.runvars import Runvars
 from lab.flights.steps import GuestFiles, StepContext
 from lab.hosts.protocols import AgentReply, GuestConfig, GuestDisk, GuestState, Heartbeat, HostAccess
@@ -44,7 +44,9 @@ QUICK_BOOT_OF_X86: Final[Mapping[str, tuple[str, ...]]] = {
     # processor is; not if that has no time stamp counter, bit 4) and long for the other. Each time costs an exit to
     # Xen, on an emulated host 10 s in all. Its clock is Xen's in any case.
     "pvh": ("clearcpuid=4", "lpj=4000000", "pci=off"),
-    "hvm": (),
+    # What Linux looks for on a PC, and this guest has not: each look is an exit to the device model, and costs dom0
+    # milliseconds. The early search for PCI bridges alone looks 8192 times.
+    "hvm": ("pci=noearly", "nokaslr", "no_timer_check", "lpj=4000000", "tsc=reliable", "i8042.noaux", "i8042.nokbd"),
 }
 
 
@@ -62,11 +64,16 @@ def guest_options(runvars: Runvars) -> Mapping[str, str | int]:
     return options
 
 
-def guest_config(runvars: Runvars, files: GuestFiles, *, job: str, host_address: str) -> GuestConfig:
-    """The guest this job's runvars ask for; its disk is the one that disk-create has left in `disk_path`."""
+def guest_config(
+    runvars: Runvars, files: GuestFiles, *, job: str, host_address: str, stubdom: GuestFiles | None = None
+) -> GuestConfig:
+    """The guest this job's runvars ask for; its disk is the one that disk-create has left in `disk_path`.
+
+    It boots from that disk when disk-boot-create has made it, and its device model runs in `stubdom` if there is one.
+    """
     memory, kind = runvars.integer("guest_memory", 128, low=32, high=65536), runvars.choice("guest_kind", KINDS)
     disks: tuple[GuestDisk, ...] = ()
-    if path := runvars.get("disk_path"):
+    if path := runvars.get("disk_device") or runvars.get("disk_path"):
         read_only = runvars.get("disk_access") == "ro"
         disks = (GuestDisk(path=path, format=runvars.choice("disk_format", DISK_FORMATS), read_only=read_only),)
     options = guest_options(runvars)
@@ -76,7 +83,7 @@ def guest_config(runvars: Runvars, files: GuestFiles, *, job: str, host_address:
         kind="pvh" if options.get("pvshim") else kind,
         memory_mib=memory,
         vcpus=runvars.integer("guest_vcpus", 1, low=1, high=128),
-        kernel=files.kernel,
+        kernel="" if runvars.get("disk_boot_token") else _kernel(kind, files),
         ramdisk=files.ramdisk,
         kernel_args=(
             *QUICK_BOOT,
@@ -88,8 +95,36 @@ def guest_config(runvars: Runvars, files: GuestFiles, *, job: str, host_address:
         disks=disks,
         bridge="xenbr0",
         mac=guest_mac(job),
-        options=options,
+        options={**options, **(stubdom_options(stubdom) if stubdom else {})},
     )
+
+
+def _kernel(kind: str, files: GuestFiles) -> str:
+    if kind != "hvm":
+        return files.kernel
+    if not files.bzimage:
+        raise ConfigError(f"{files.kernel} cannot be started by a BIOS", hint="for hvm, guest_image is guest-hvm-ARCH")
+    return files.bzimage
+
+
+STUBDOM_MEMORY_MIB: Final = 256
+
+
+def stubdom_options(files: GuestFiles) -> Mapping[str, str | int]:
+    """The further xl.cfg settings of a guest whose device model runs in a Linux stub domain."""
+    return {
+        "device_model_version": "qemu-xen",
+        "device_model_stubdomain_override": 1,
+        "stubdomain_kernel": files.kernel,
+        "stubdomain_ramdisk": files.ramdisk,
+        "stubdomain_memory": STUBDOM_MEMORY_MIB,
+        "stubdomain_cmdline": " ".join(QUICK_BOOT),
+    }
+
+
+def stubdom_of(runvars: Runvars, guest: str = GUEST) -> str | None:
+    """The name the toolstack gives the guest's stub domain; None when its device model runs in dom0."""
+    return f"{guest}-dm" if runvars.get("stubdom_image") else None
 
 
 def guest_mac(job: str) -> str:
@@ -130,6 +165,7 @@ class Guest:
         self.host = host
         self.name = name
         self.alone = alone
+        self.stubdom = stubdom_of(ctx.runvars, name)
         self.console = host.toolstack.console(name)
 
     def failure(self, message: str, *, output: str = "") -> StepFailure:
@@ -140,14 +176,23 @@ class Guest:
         )
 
     def require_listed(self) -> GuestState:
-        """The guest as the toolstack lists it; `StepFailure` when it is not, is crashed or dying, or not alone."""
+        """The guest as the toolstack lists it; `StepFailure` when it is not, or is crashed or dying, or not alone.
+
+        Only its stub domain, if it should have one, is there beside it, and has to be.
+        """
         listed = self.host.toolstack.guests()
         state = next((guest for guest in listed if guest.name == self.name), None)
         if state is None:
             raise self.failure(f"{self.name!r} should run, but there is {_names(listed)}")
         if "c" in state.state or "d" in state.state:
             raise self.failure(f"{self.name!r} should run, but is in state {state.state!r}")
-        if self.alone and len(listed) > 1:  # e.g. the other half of a migration
+        stubdom = next((guest for guest in listed if guest.name == self.stubdom), None)
+        if self.stubdom is not None and (stubdom is None or "c" in stubdom.state or "d" in stubdom.state):
+            raise self.failure(
+                f"{self.stubdom!r}, the stub domain with the guest's device model, should run, "
+                f"but there is {_names(listed)}"
+            )
+        if self.alone and len(listed) > (1 if stubdom is None else 2):  # e.g. the other half of a migration
             raise self.failure(f"only {self.name!r} should be there, but there is {_names(listed)}")
         return state
 

@@ -12,7 +12,7 @@ from lab.flights.runvars import Runvars
 from testcases._guests import ARM
 from testcases._readings import Reading
 from testcases._schedulers import SCHEDULERS
-from testcases._xl_output import parse_xl_info, parse_xl_list
+from testcases._xl_output import in_series, parse_xl_info, parse_xl_list, promised_version, xen_version
 
 INNER_HOST_MIB: Final = 1536
 """For a Xen in a guest, its dom0, and a guest of its own."""
@@ -133,6 +133,23 @@ def _last_line(text: str) -> str:
     return lines[-1][:200] if lines else "it says nothing"
 
 
+def stubdom_missing(readings: Readings, runvars: Runvars) -> str | None:
+    """Why this host cannot run the job's Linux stub domain: the toolstack, the image or Xen itself does not fit."""
+    info, image = parse_xl_info(readings["info"].output), runvars.require("stubdom_image")
+    version, capabilities = xen_version(info) or "unknown", info.get("xen_caps", "").split()
+    number = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if number < (4, 14):
+        return f"the toolstack of Xen {version} knows no Linux stub domains (4.14 and later do)"
+    series = promised_version(image)
+    if series and not in_series(version, series):
+        return f"{image} holds programs of Xen {series}, but Xen {version} is running"
+    # the guest needs the one, its stub domain (always a PV domain) the other
+    for needed, what in (("hvm-3.0-x86_64", "HVM guests"), ("xen-3.0-x86_64", "PV guests, as a stub domain is one")):
+        if needed not in capabilities:
+            return f"this Xen runs no {what} here (xen_caps: {' '.join(capabilities) or 'none'})"
+    return None
+
+
 _HELP: Final = MappingProxyType({"help": "xl help"})
 
 SUPPORT: Final[Mapping[str, Support]] = MappingProxyType(
@@ -140,6 +157,8 @@ SUPPORT: Final[Mapping[str, Support]] = MappingProxyType(
         "scheduler": Support(
             scheduler_missing, MappingProxyType({"info": "xl info", "log": "xl dmesg", "domains": "xl list"})
         ),
+        "hvm": Support(capability_missing("hvm")),
+        "stubdom": Support(stubdom_missing),
         "pvh": Support(capability_missing("hvm")),
         "save-restore": Support(move_missing("save", "restore"), _HELP),
         "live-migration": Support(

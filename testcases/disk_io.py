@@ -22,21 +22,21 @@ def disk_io(ctx: StepContext) -> None:
     before reading, the guest's page cache is dropped, so that the data comes from the disk. On a disk that held
     something before, the guest sees that first, and afterwards where it did not write.
     """
-    guest = Guest(ctx, ctx.host())
+    guest, device = Guest(ctx, ctx.host()), ctx.args.get("device", DEVICE)
     size = disk_size_mib(ctx.runvars) // 2
     match ctx.args.get("mode"):
         case "write":
-            _see_original(ctx, guest)
-            ctx.runvars.set("disk_sha256", _write(guest, size))
+            _see_original(ctx, guest, device)
+            ctx.runvars.set("disk_sha256", _write(guest, device, size))
             ctx.runvars.set("disk_written_mib", size)
             ctx.log(f"{guest.host.name}: the guest wrote {size} MiB with sha256 {ctx.runvars.get('disk_sha256')}")
         case "read":
-            _read(ctx, guest)
+            _read(ctx, guest, device)
         case mode:
             raise LabBug(f"disk-io has no mode {mode!r}")
 
 
-def _write(guest: Guest, size: int) -> str:
+def _write(guest: Guest, device: str, size: int) -> str:
     blocks = size * 16
     lines = guest.shell(
         # A small guest has no room for the data beside its disk, and making random bytes takes long: one MiB of them
@@ -44,7 +44,7 @@ def _write(guest: Guest, size: int) -> str:
         "dd if=/dev/urandom of=/random bs=64k count=16 iflag=fullblock 2>/dev/null; "
         f"data() {{ for part in $(seq {size}); do echo part $part; cat /random; done; }}; "
         f"data | dd bs=64k count={blocks} iflag=fullblock 2>/dev/null | sha256sum; "
-        f"data | dd of={DEVICE} bs=64k count={blocks} iflag=fullblock conv=fsync 2>/dev/null && rm /random",
+        f"data | dd of={device} bs=64k count={blocks} iflag=fullblock conv=fsync 2>/dev/null && rm /random",
         timeout_s=240,
     )
     digest = parse_sha256(lines)
@@ -53,19 +53,19 @@ def _write(guest: Guest, size: int) -> str:
     return digest
 
 
-def _see_original(ctx: StepContext, guest: Guest) -> None:
+def _see_original(ctx: StepContext, guest: Guest, device: str) -> None:
     original = ctx.runvars.get("disk_original_sha256")
-    if original and (seen := parse_sha256(guest.shell(f"sha256sum <{DEVICE}", timeout_s=240))) != original:
+    if original and (seen := parse_sha256(guest.shell(f"sha256sum <{device}", timeout_s=240))) != original:
         raise guest.failure(f"the guest should see what its disk held before, sha256 {original}, but sees {seen}")
 
 
-def _read(ctx: StepContext, guest: Guest) -> None:
+def _read(ctx: StepContext, guest: Guest, device: str) -> None:
     written, size = ctx.runvars.require("disk_sha256"), ctx.runvars.integer("disk_written_mib", 0, low=1, high=1 << 20)
     tail = ctx.runvars.get("disk_tail_sha256")
     parts = [f"count={size * 16}", *([f"skip={(disk_size_mib(ctx.runvars) - 1) * 16}"] if tail else ())]
     lines = guest.shell(
         "sync; echo 3 >/proc/sys/vm/drop_caches; "
-        + "; ".join(f"dd if={DEVICE} bs=64k {part} 2>/dev/null | sha256sum" for part in parts),
+        + "; ".join(f"dd if={device} bs=64k {part} 2>/dev/null | sha256sum" for part in parts),
         timeout_s=240,
     )
     if (read := parse_sha256(lines[:1])) != written:

@@ -11,6 +11,7 @@ from testcases._disks import (
     SNAPSHOT,
     backing_path,
     check_image,
+    data_offset_mib,
     disk_format,
     disk_size_mib,
     disk_snapshot,
@@ -21,10 +22,12 @@ from testcases._disks import (
 from testcases._guests import SCRATCH, Guest
 
 # $1 the image, $2 its format for qemu-img, $3 a file to unpack it to, $4 how many bytes the guest wrote, $5 a snapshot
-# or nothing. Prints the checksums of what the guest wrote, of the last MiB, and of the whole disk at the snapshot.
+# or nothing, $6 the number (from 1) of the first byte it wrote. Prints the checksums of what the guest wrote, of the
+# last MiB, and of the whole disk at the snapshot.
 _UNPACK: Final = """
 trap 'rm -f "$3"' EXIT
-qemu-img convert -f "$2" -O raw "$1" "$3" && head -c "$4" "$3" | sha256sum && tail -c 1048576 "$3" | sha256sum || exit 1
+qemu-img convert -f "$2" -O raw "$1" "$3" || exit 1
+tail -c +"$6" "$3" | head -c "$4" | sha256sum && tail -c 1048576 "$3" | sha256sum || exit 1
 [ -z "$5" ] || { qemu-img convert -f "$2" -l "snapshot.name=$5" -O raw "$1" "$3" && sha256sum <"$3"; }
 """
 
@@ -39,8 +42,8 @@ def disk_verify(ctx: StepContext) -> None:
     Guest(ctx, host).require_none("before it is verified,")
     path, wanted = runvars.require("disk_path"), disk_format(runvars)
     size = runvars.integer("disk_written_mib", 0, low=1, high=1 << 20)
-    subformat = disk_subformat(runvars)
-    check_image(host, path, format_name=wanted, subformat=subformat, size_mib=disk_size_mib(runvars))
+    subformat, at = disk_subformat(runvars), data_offset_mib(runvars)
+    check_image(host, path, format_name=wanted, subformat=subformat, size_mib=at + disk_size_mib(runvars))
     if wanted == "qcow2":  # the only one of the formats whose structure qemu-img can check
         result = host.shell.run("qemu-img", "check", "-f", "qcow2", path, timeout_s=120, check=False)
         if result.exit_status != 0:
@@ -48,7 +51,9 @@ def disk_verify(ctx: StepContext) -> None:
     snapshot = SNAPSHOT if disk_snapshot(runvars) else ""
     raw = f"{SCRATCH}/disk-verify.raw"
     result = host.shell.script(
-        _UNPACK, path, QEMU_FORMAT[wanted], raw, str(size << 20), snapshot, timeout_s=240, check=False
+        *(_UNPACK, path, QEMU_FORMAT[wanted], raw, str(size << 20), snapshot, str((at << 20) + 1)),
+        timeout_s=240,
+        check=False,
     )
     written, tail, before = [*parse_sha256s(result.stdout), None, None, None][:3]
     for what, wanted_sum, found in (

@@ -9,8 +9,16 @@ from typing import Final
 
 from lab.errors import ConfigError
 from lab.flights.steps import SkipStep, StepContext, step
-from testcases._disks import MIB, backing_path, disk_backing, disk_format, offset_in_image
-from testcases._guests import GUEST, SCRATCH, Guest
+from testcases._disks import (
+    MIB,
+    QEMU_FORMAT,
+    backing_path,
+    data_offset_mib,
+    disk_backing,
+    disk_format,
+    offset_in_image,
+)
+from testcases._guests import GUEST, SCRATCH, Guest, stubdom_of
 from testcases._sabotage import kill_receiver
 from testcases._xl_output import parse_xl_info
 from testcases._xsm_faults import forget_to_enforce, loosen_policy, lose_labels, provoke_denial
@@ -19,10 +27,14 @@ from testcases.disk_create import IN_THE_ORIGINAL
 
 @dataclass(frozen=True)
 class Fault:
-    """A way to break something, and which step has to notice."""
+    """A way to break something, and which step has to notice.
+
+    `point`: what there is to break at that point of the recipe: a guest that runs, or its disk before it is started.
+    """
 
     inject: Callable[[StepContext], None]
     noticed_by: str
+    point: str = "running"
 
 
 _PANIC: Final = "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger"
@@ -30,11 +42,13 @@ _PANIC: Final = "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger"
 
 @step("fault-inject", timeout_s=60)
 def fault_inject(ctx: StepContext) -> None:
-    """With the runvar `fault`: that is broken now, while the guest runs; a later step has to fail. Else nothing."""
+    """With the runvar `fault`: that is broken now, and a later step has to fail. Otherwise nothing is."""
     name = ctx.runvars.get("fault")
     if not name:
         raise SkipStep("no fault was asked for")
-    fault = find_fault(name)
+    fault, point = find_fault(name), ctx.args.get("point", "running")
+    if fault.point != point:
+        raise SkipStep(f"{name} breaks something at another point of the recipe")
     fault.inject(ctx)
     ctx.log(f"broken on purpose: {name}; to be noticed by {fault.noticed_by}")
 
@@ -49,7 +63,8 @@ def find_fault(name: str) -> Fault:
 
 def _corrupt_disk(ctx: StepContext) -> None:
     path, wanted = _needed(ctx, "disk_path", "a disk"), disk_format(ctx.runvars)
-    _overwrite(ctx, path, offset_in_image(ctx.host(), path, wanted, MIB + 12345), "CORRUPTED-BY-LAB")
+    at = (data_offset_mib(ctx.runvars) + 1) * MIB + 12345
+    _overwrite(ctx, path, offset_in_image(ctx.host(), path, wanted, at), "CORRUPTED-BY-LAB")
 
 
 def _corrupt_backing(ctx: StepContext) -> None:
@@ -192,8 +207,24 @@ def _revert_patches(ctx: StepContext) -> None:
     ctx.host().shell.script("for name in xen_bye_world xen_hello_world; do xen-livepatch revert $name || exit; done")
 
 
+def _corrupt_boot_disk(ctx: StepContext) -> None:
+    # as the guest sees it, whatever the format: its first sector, with the boot code and the partitions
+    ctx.host().shell.run(
+        *("qemu-io", "-f", QEMU_FORMAT[disk_format(ctx.runvars)], "-c", "write -q -P 0 0 512"),
+        ctx.runvars.require("disk_path"),
+    )
+
+
+def _lose_stubdom(ctx: StepContext) -> None:
+    name = stubdom_of(ctx.runvars)
+    if name is None:
+        raise ConfigError("fault stubdom-lost: this job's guest has no stub domain", hint="use it with test-stubdom")
+    ctx.host().shell.run("xl", "destroy", name)
+
+
 FAULTS: Final[Mapping[str, Fault]] = {
     "backing-corrupt": Fault(_corrupt_backing, "disk-verify"),
+    "boot-corrupt": Fault(_corrupt_boot_disk, "guest-start", point="disk"),
     "churn-corrupt": Fault(_corrupt_churn, "the next step that moves the guest"),
     "disk-corrupt": Fault(_corrupt_disk, "disk-io/read"),
     "disk-header-lies": Fault(_lie_in_header, "the next step that opens the image"),
@@ -206,6 +237,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "leak": Fault(_leak, "leak-check/check"),
     "receiver-killed": Fault(_kill_receiver, "guest-migrate"),
     "snapshot-corrupt": Fault(_corrupt_snapshot, "disk-verify"),
+    "stubdom-lost": Fault(_lose_stubdom, "the next step that moves or uses the guest"),
     "target-disk-differs": Fault(_differ_on_target, "disk-io/dst_host"),
     "xsm-permissive": Fault(forget_to_enforce, "xsm-prove"),
     "xsm-loosened": Fault(loosen_policy, "xsm-prove"),

@@ -11,8 +11,10 @@ from typing import Final
 
 from lab.flights.runvars import Runvars
 
-HOST_INPUTS: Final = ("arch", "dom0_image", "dom0_mem", "flask", "guest_image", "xen_boot_append", "xenbuildjob")
-"""Runvars that decide how a host is set up (the guest image, because dom0 gets it on its read-only media).
+HOST_INPUTS: Final = (
+    "arch", "dom0_image", "dom0_mem", "flask", "guest_image", "stubdom_image", "xen_boot_append", "xenbuildjob",
+)  # fmt: skip
+"""Runvars that decide how a host is set up (guest and stub domain, because dom0 gets them on its read-only media).
 
 A build job's name says what it built: jobs of one flight that name the same one boot the same."""
 

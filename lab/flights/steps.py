@@ -80,10 +80,12 @@ class StepContext(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class GuestFiles:
-    """Paths in dom0 of a guest image's kernel and initramfs."""
+    """Paths in dom0 of a guest image's kernel and initramfs; of its bzImage and boot disk, if a BIOS can start it."""
 
     kernel: str
     ramdisk: str
+    bzimage: str = ""
+    disk: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -189,7 +189,10 @@ class GuestDisk:
 
 @dataclass(frozen=True, kw_only=True)
 class GuestConfig:
-    """A guest to create. `kind` is pv, pvh or hvm; memory in MiB; kernel and ramdisk are paths in dom0."""
+    """A guest to create. `kind` is pv, pvh or hvm; memory in MiB; kernel and ramdisk are paths in dom0.
+
+    An HVM guest without a kernel boots from its first disk.
+    """
 
     name: str
     kind: str

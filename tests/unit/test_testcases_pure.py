@@ -29,7 +29,7 @@ from testcases.logs_capture import file_name, split_files
 from testcases.xen_boot import domain0_problem, memory_problem
 
 
-@pytest.mark.parametrize("module", ["_xl_output", "_guests", "logs_capture", "guest_migrate"])
+@pytest.mark.parametrize("module", ["_xl_output", "_guests", "logs_capture", "guest_migrate", "guest_start"])
 def test_the_examples_in_docstrings_are_true(module: str) -> None:
     results = doctest.testmod(importlib.import_module(f"testcases.{module}"))
     assert results.attempted

@@ -97,8 +97,10 @@ class FakeShell:
     commands: list[str] = field(default_factory=list)
     offset: float = 0.0
     dead: bool = False
+    stdins: list[bytes] = field(default_factory=list)
 
     def run(self, *argv: str, timeout_s: float = 60.0, check: bool = True, stdin: bytes = b"") -> CommandResult:
+        self.stdins.append(stdin)
         if "date -s" in " ".join(argv):
             self.offset = 0.02
         return self._answer(" ".join(argv), check)
@@ -1098,6 +1100,9 @@ def test_every_fault_does_something_and_is_told(
     disk.hosts["dst_host"] = host
     host.shell.answers |= {"xl getenforce": "Permissive\n"}
     host.shell.answers["xl info"] = "xen_commandline : nmi=fatal\n"
+    disk.runvars.set("stubdom_image", "stubdom-xen-4.17-amd64")
+    host.toolstack.running.append(FakeGuest(domid=2, name="guest-dm"))
+    disk.args = {"point": FAULTS[fault].point}
     before = len(host.shell.commands), running.seq
     fault_inject(disk)
     assert (len(host.shell.commands), running.seq) != before

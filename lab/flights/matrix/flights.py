@@ -111,7 +111,7 @@ def _test(variant: Variant, arch: str, asked: Build, sources: Sequence[str]) -> 
                 "all_hostflags": " and ".join(needs),
                 **{runvar: f"dom0-{xen}-{arch}" for runvar, xen in variant.images.items()},
                 **_build_jobs(variant.images, arch, build, sources),
-                "guest_image": f"guest-tiny-{arch}",
+                "guest_image": f"guest-{'hvm' if variant.runvars.get('guest_kind') == 'hvm' else 'tiny'}-{arch}",
                 "guest_memory": "128",
                 **variant.runvars,
             }

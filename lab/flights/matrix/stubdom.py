@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from lab.flights.matrix.table import Variant
+from lab.flights.matrix.table import OLDER, Variant
 
-VARIANTS: Final[tuple[Variant, ...]] = ()
+VARIANTS: Final = (
+    Variant(
+        name="xl-hvm-stubdom",
+        recipe="test-stubdom",
+        runvars={"guest_kind": "hvm", "disk_format": "raw", "stubdom_image": f"stubdom-{OLDER}-amd64"},
+        flags=("hvm",),
+        images={"dom0_image": OLDER},
+    ),
+)

@@ -14,7 +14,9 @@ register(
         lines=test_frame(
             _ROLES,
             (
+                run("disk-boot-create", when="guest_boot"),
                 run("guest-start"),
+                run("disk-boot-check", when="guest_boot"),
                 run("guest-console"),
                 run("fault-inject"),
                 run("guest-saverestore"),
@@ -22,6 +24,7 @@ register(
                 run("guest-stop"),
                 run("guest-start", "guest-start.2"),
                 run("guest-destroy"),
+                run("disk-remove", when="guest_boot"),
             ),
         ),
     )

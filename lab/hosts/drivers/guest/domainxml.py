@@ -30,6 +30,8 @@ def domain_xml(config: GuestConfig, *, script: str = "vif-lab") -> str:
             f"guest {config.name}: {', '.join(sorted(config.options))}: libvirt has no xl.cfg settings",
             hint="run the job with toolstack=xl",
         )
+    if not config.kernel:
+        raise ConfigError(f"guest {config.name}: under libvirt it needs a kernel", hint="run the job with toolstack=xl")
     configuration(replace(config, options=None), script=script)  # one rule for names, paths and texts
     machine, type_name = _MACHINES[config.kind]
     arguments = list(config.kernel_args)

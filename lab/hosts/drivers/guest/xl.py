@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.errors import ConfigError, Evidence, HostDiedError, LabError, StepFailure
@@ -30,7 +30,7 @@ _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _OPTION = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _SET_HERE = frozenset(
     {"name", "type", "builder", "memory", "vcpus", "kernel", "ramdisk", "extra", "cmdline", "disk", "vif"}
-)
+) | {"boot", "hdtype"}
 _KINDS = frozenset({"pv", "pvh", "hvm"})
 _FORMATS = frozenset({"raw", "qcow2", "vhd"})
 FIRST_MIGRATION_PORT = 7700
@@ -232,24 +232,19 @@ def configuration(config: GuestConfig, *, script: str = "vif-lab") -> str:
     """The guest's xl.cfg; `ConfigError` for anything that could be read as more than the value it is."""
     if config.kind not in _KINDS:
         raise ConfigError(f"guest {config.name}: there is no kind {config.kind!r}", hint="pv, pvh or hvm")
-    arguments = list(config.kernel_args)
-    if not any(argument.startswith("console=") for argument in arguments):
-        arguments.insert(0, "console=hvc0")
     lines: dict[str, str] = {
         "name": _quoted(checked_name(config.name)),
         "type": _quoted(config.kind),
         "memory": _count(config.memory_mib, "memory"),
         "vcpus": _count(config.vcpus, "vcpus"),
-        "kernel": _quoted(_matched(_PATH, config.kernel, "kernel path")),
-        "ramdisk": _quoted(_matched(_PATH, config.ramdisk, "ramdisk path")),
-        "extra": _quoted(" ".join(arguments)),
+        **_booted(config),
         "on_poweroff": _quoted("destroy"),
         "on_reboot": _quoted("destroy"),
         "on_crash": _quoted("preserve"),
     }
     if config.kind == "hvm":
         # Nobody looks at its screen; and its emulated serial line is what makes it slow.
-        lines |= {"vnc": "0", "sdl": "0", "vga": _quoted("none"), "xen_platform_pci": "1"}
+        lines |= {"vnc": "0", "sdl": "0", "vga": _quoted("none"), "vkb_device": "0", "xen_platform_pci": "1"}
     if config.disks:
         lines["disk"] = _list(
             f"format={_one_of(disk.format, _FORMATS, 'disk format')},vdev={_matched(_VDEV, disk.vdev, 'vdev')},"
@@ -265,6 +260,23 @@ def configuration(config: GuestConfig, *, script: str = "vif-lab") -> str:
             raise ConfigError(f"guest {config.name}: {name!r} is no further xl.cfg setting")
         lines[name] = str(int(value)) if isinstance(value, int) else _quoted(value)
     return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+
+def _booted(config: GuestConfig) -> Mapping[str, str]:
+    """What the guest boots: the kernel it is given, or its first disk."""
+    if not config.kernel:
+        if config.kind != "hvm" or not config.disks:
+            raise ConfigError(f"guest {config.name} has nothing to boot", hint="a kernel, or for hvm a disk")
+        # The firmware reads from an AHCI disk by DMA, but from an IDE one word by word, each an exit to QEMU.
+        return {"boot": _quoted("c"), "hdtype": _quoted("ahci")}
+    arguments = list(config.kernel_args)
+    if not any(argument.startswith("console=") for argument in arguments):
+        arguments.insert(0, "console=hvc0")
+    return {
+        "kernel": _quoted(_matched(_PATH, config.kernel, "kernel path")),
+        "ramdisk": _quoted(_matched(_PATH, config.ramdisk, "ramdisk path")),
+        "extra": _quoted(" ".join(arguments)),
+    }
 
 
 def listed(output: str) -> list[GuestState]:
