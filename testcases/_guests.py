@@ -73,7 +73,9 @@ def guest_config(
     """
     memory, kind = runvars.integer("guest_memory", 128, low=32, high=65536), runvars.choice("guest_kind", KINDS)
     disks: tuple[GuestDisk, ...] = ()
-    if path := runvars.get("disk_device") or runvars.get("disk_path"):
+    if device := runvars.get("disk_nbd"):  # dom0's kernel has the image as a block device
+        disks = (GuestDisk(path=device, format="raw"),)
+    elif path := runvars.get("disk_device") or runvars.get("disk_path"):
         read_only = runvars.get("disk_access") == "ro"
         disks = (GuestDisk(path=path, format=runvars.choice("disk_format", DISK_FORMATS), read_only=read_only),)
     options = guest_options(runvars)

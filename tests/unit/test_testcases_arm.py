@@ -47,3 +47,13 @@ def test_what_makes_an_x86_guest_boot_faster_is_not_told_to_one_on_arm() -> None
         runvars = Runvars({"arch": arch, "guest_kind": "pvh"})
         config = guest_config(runvars, files, job="1.a", host_address="192.168.77.1")
         assert ("clearcpuid=4" in config.kernel_args) is told
+
+
+def test_an_image_that_dom0s_kernel_serves_is_a_raw_device_to_the_toolstack() -> None:
+    runvars = Runvars({"arch": "arm64", "guest_kind": "pvh", "disk_format": "qcow2", "disk_path": "/lab/x.qcow2"})
+    files = GuestFiles(kernel="/k", ramdisk="/r")
+    (disk,) = guest_config(runvars, files, job="1.a", host_address="192.168.77.1").disks
+    assert (disk.path, disk.format) == ("/lab/x.qcow2", "qcow2")
+    runvars.set("disk_nbd", "/dev/nbd0")
+    (disk,) = guest_config(runvars, files, job="1.a", host_address="192.168.77.1").disks
+    assert (disk.path, disk.format) == ("/dev/nbd0", "raw")

@@ -30,6 +30,7 @@ from testcases._waiting import until
 from testcases.build_check import build_check
 from testcases.disk_create import disk_create
 from testcases.disk_io import disk_io
+from testcases.disk_nbd import disk_nbd
 from testcases.disk_remove import disk_remove
 from testcases.disk_shared import disk_shared
 from testcases.disk_verify import disk_verify
@@ -1137,3 +1138,29 @@ def test_a_disk_fault_without_a_disk_is_a_mistake_of_the_submitter(ctx: FakeCont
     ctx.runvars.set("fault", "disk-corrupt")
     with pytest.raises(ConfigError, match="has not a disk"):
         fault_inject(ctx)
+
+
+def test_an_image_is_served_by_dom0s_kernel_only_after_its_header_was_read(disk: FakeContext, host: FakeHost) -> None:
+    disk_create(disk)
+    disk.args = {"mode": "attach"}
+    host.shell.answers["qemu-nbd --fork"] = "32768\n"
+    disk_nbd(disk)
+    assert disk.runvars.get("disk_nbd") == "/dev/nbd0"
+    attached = next(number for number, command in enumerate(host.shell.commands) if "qemu-nbd --fork" in command)
+    assert any("head -c" in command and "base64" in command for command in host.shell.commands[:attached])
+    assert host.shell.commands[attached].endswith(f"qcow2 {disk.runvars.get('disk_path')}")
+    disk.args = {"mode": "detach"}
+    disk_nbd(disk)
+    assert disk.runvars.get("disk_nbd") == ""
+
+
+def test_an_image_that_the_kernel_does_not_get_fails(disk: FakeContext, host: FakeHost) -> None:
+    disk_create(disk)
+    disk.args = {"mode": "attach"}
+    host.shell.answers["qemu-nbd --fork"] = (1, "/dev/nbd0 has no size")
+    with pytest.raises(StepFailure):
+        disk_nbd(disk)
+    assert not disk.runvars.get("disk_nbd")
+    disk.args = {"mode": "sideways"}
+    with pytest.raises(LabBug):
+        disk_nbd(disk)

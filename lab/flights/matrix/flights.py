@@ -27,6 +27,7 @@ from lab.flights.matrix.table import EVERYWHERE, FULL, Build, Variant
 from lab.flights.model import JobSpec
 
 FAMILIES: Final = (
+    arm.VARIANTS,
     xl.VARIANTS,
     disk.VARIANTS,
     migrate.VARIANTS,
@@ -37,9 +38,9 @@ FAMILIES: Final = (
     stubdom.VARIANTS,
     libvirt.VARIANTS,
     xsm.VARIANTS,
-    arm.VARIANTS,
 )
-"""In the order in which their jobs are submitted."""
+"""In the order in which their jobs are submitted: those of the one arm64 host first, so that it never has to wait at
+the end with nothing to run beside it."""
 
 FLIGHTS: Final = EVERYWHERE
 """Every flight that can be asked for by name."""
