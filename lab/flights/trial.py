@@ -8,7 +8,6 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from lab.errors import ConfigError
 from lab.flights.builds import RECIPE, BuildRequest, dom0_series
 from lab.flights.dependencies import RUNVAR
 from lab.flights.matrix import select
@@ -30,12 +29,12 @@ def trial_specs(
     """The build job of the request, and the jobs of the matrix that `patterns` name, on what it gives.
 
     Every host has dom0's image of the series that goes with `version`. A host that a guest comes from keeps its
-    packaged Xen: what is tried has to take over guests of the Xen that people run.
+    packaged Xen: what is tried has to take over guests of the Xen that people run. `NotFoundError` when a pattern
+    names no job of the request's architecture.
     """
     series = dom0_series(version)
-    tests = [spec for spec in select(matrix, tuple(patterns) or DEFAULT_JOBS) if spec.recipe != RECIPE]
-    if unfit := [spec.name for spec in tests if spec.runvars.get("arch") != request.arch]:
-        raise ConfigError(f"{unfit[0]} is not for {request.arch}", hint="a trial is built for amd64")
+    fit = [spec for spec in matrix if spec.recipe != RECIPE and spec.runvars.get("arch") == request.arch]
+    tests = select(fit, tuple(patterns) or DEFAULT_JOBS)
     build = JobSpec(
         name=BUILD_JOB,
         recipe=RECIPE,

@@ -52,7 +52,7 @@ def test_a_job_waits_for_its_build_and_gets_what_it_gave(lab: Lab) -> None:
     built = job_of(lab, number, "build-x")
     assert built.last is not None
     assert built.last.hosts == {}
-    assert [step.host for step in built.last.steps] == [None, None]
+    assert {step.host for step in built.last.steps} == {None}
     assert built.values["build_key"] == "hypervisor-debian-bookworm"
     assert run_all(lab) == [JobStatus.PASS]
     assert SEEN[-1] == "hypervisor-debian-bookworm tools-debian-bookworm"

@@ -36,7 +36,7 @@ def test_a_page_is_html_that_runs_no_foreign_text(client: Client, path: str) -> 
     assert not re.search(r"<script(?! (type=\"module\" )?src=\"/static/)", answer.text)
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/nothing", "/static/lab.css", "/api/v1/hosts", f"{JOB}/log/1/8"])
+@pytest.mark.parametrize("path", [*PAGES, "/nothing", "/static/lab.css", "/api/v1/hosts", f"{JOB}/log/1/9"])
 def test_every_answer_carries_the_headers_that_keep_foreign_text_harmless(client: Client, path: str) -> None:
     headers = client.get(path).headers
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -145,10 +145,10 @@ def test_hosts_can_be_filtered(client: Client) -> None:
         "/static/%2e%2e/app.py",
         f"{JOB}/log/1/99",
         f"{JOB}/log/9/1",
-        f"{JOB}/files/1/8/..%2f..%2f..%2f..%2flab.db",
-        f"{JOB}/files/1/8/%2e%2e",
-        f"{JOB}/files/1/8/08.xsm-denied.log",
-        f"{JOB}/files/1/7/08.xsm-denied.xl-dmesg.txt",
+        f"{JOB}/files/1/9/..%2f..%2f..%2f..%2flab.db",
+        f"{JOB}/files/1/9/%2e%2e",
+        f"{JOB}/files/1/9/09.xsm-denied.log",
+        f"{JOB}/files/1/8/09.xsm-denied.xl-dmesg.txt",
         "/flights/..%2f3",
     ],
 )
@@ -189,24 +189,24 @@ def test_errors_for_programs_are_json(client: Client, path: str, status: int) ->
 
 
 def test_logs_and_kept_files_are_text_or_attachments(client: Client) -> None:
-    log = client.get(f"{JOB}/log/1/8")
+    log = client.get(f"{JOB}/log/1/9")
     assert log.headers["content-type"] == "text/plain; charset=utf-8"
     assert "<script>alert(1)</script>" in log.text
-    assert client.get(f"{JOB}/log/1/8?tail=10").text == log.text[-10:]
-    page = client.get(f"{JOB}/files/1/8/08.xsm-denied.page.html")
+    assert client.get(f"{JOB}/log/1/9?tail=10").text == log.text[-10:]
+    page = client.get(f"{JOB}/files/1/9/09.xsm-denied.page.html")
     assert page.headers["content-type"] == "text/plain; charset=utf-8"
-    data = client.get(f"{JOB}/files/1/8/08.xsm-denied.memory.bin")
-    assert data.headers["content-disposition"] == 'attachment; filename="08.xsm-denied.memory.bin"'
+    data = client.get(f"{JOB}/files/1/9/09.xsm-denied.memory.bin")
+    assert data.headers["content-disposition"] == 'attachment; filename="09.xsm-denied.memory.bin"'
     assert data.headers["content-type"] == "application/octet-stream"
 
 
 def test_a_link_out_of_the_logs_leads_nowhere(demo: Demo, client: Client) -> None:
     folder = demo.lab.logs / "3" / "test-amd64-xsm" / "1"
-    (folder / "08.xsm-denied.secret").symlink_to(demo.lab.settings.home / "lab.db")
-    assert client.get(f"{JOB}/files/1/8/08.xsm-denied.secret").status_code == 404
-    (folder / "08.xsm-denied.log").unlink()
-    (folder / "08.xsm-denied.log").symlink_to(demo.lab.settings.home / "lab.db")
-    assert client.get(f"{JOB}/log/1/8").status_code == 404
+    (folder / "09.xsm-denied.secret").symlink_to(demo.lab.settings.home / "lab.db")
+    assert client.get(f"{JOB}/files/1/9/09.xsm-denied.secret").status_code == 404
+    (folder / "09.xsm-denied.log").unlink()
+    (folder / "09.xsm-denied.log").symlink_to(demo.lab.settings.home / "lab.db")
+    assert client.get(f"{JOB}/log/1/9").status_code == 404
     assert client.get(JOB).status_code == 200
 
 

@@ -73,15 +73,15 @@ def test_streams_are_bounded_and_end_with_their_readers(url: str) -> None:
 
 
 def test_the_log_of_an_ended_step_is_sent_and_closed(url: str) -> None:
-    text = httpx.get(f"{url}/flights/3/jobs/test-amd64-xsm/log/1/8/stream", timeout=LIMITS).text
+    text = httpx.get(f"{url}/flights/3/jobs/test-amd64-xsm/log/1/9/stream", timeout=LIMITS).text
     assert text.endswith("event: end\ndata: {}\n\n")
     assert "alert(1)" in text
     assert "\\u001b" not in text
 
 
 def test_the_log_of_a_running_step_grows_and_ends_with_it(demo: Demo, url: str) -> None:
-    path = "/flights/3/jobs/test-amd64-xl-pvh/log/1/7/stream"
-    log = demo.lab.logs / "3" / "test-amd64-xl-pvh" / "1" / "07.guest-create.log"
+    path = "/flights/3/jobs/test-amd64-xl-pvh/log/1/8/stream"
+    log = demo.lab.logs / "3" / "test-amd64-xl-pvh" / "1" / "08.guest-create.log"
     with httpx.stream("GET", f"{url}{path}", timeout=LIMITS) as answer:
         lines = answer.iter_lines()
         [(offset, _)] = messages(lines, 1)

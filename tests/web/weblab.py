@@ -97,7 +97,7 @@ class Demo:
         with self.lab.sessions.begin() as session:
             add_event(session, kind=kind, now=self.lab.clock(), flight=flight, data=data)
 
-    def finish_step(self, stepno: int = 7, status: StepStatus = S.PASS, reason: str = "") -> None:
+    def finish_step(self, stepno: int = 8, status: StepStatus = S.PASS, reason: str = "") -> None:
         """The running step of the running job ends."""
         now = self.lab.clock()
         with self.lab.sessions.begin() as session:
