@@ -31,7 +31,7 @@ GUEST = GuestConfig(name="g", kind="pv", memory_mib=128, kernel="/lab/k", ramdis
     ("kind", "machine", "type_name"), [("pv", "xenpv", "linux"), ("pvh", "xenpvh", "xenpvh"), ("hvm", "xenfv", "hvm")]
 )
 def test_a_guest_in_full(kind: str, machine: str, type_name: str) -> None:
-    disks = (GuestDisk(path="/d/a", format="vhd"), GuestDisk(path="/d/b", format="raw", vdev="xvdb"))
+    disks = (GuestDisk(path="/d/a", format="vhd"), GuestDisk(path="/d/b", format="raw", vdev="xvdb", read_only=True))
     guest = replace(GUEST, kind=kind, vcpus=2, kernel_args=("a=1", "b"), disks=disks, mac="00:16:3e:00:00:01")
     domain = ET.fromstring(domain_xml(guest))
     assert domain.get("type") == "xen"
@@ -43,6 +43,7 @@ def test_a_guest_in_full(kind: str, machine: str, type_name: str) -> None:
     assert domain.findtext("os/cmdline") == "console=hvc0 a=1 b"
     assert [disk.get("type") for disk in domain.findall("devices/disk/driver")] == ["vpc", "raw"]
     assert [disk.get("dev") for disk in domain.findall("devices/disk/target")] == ["xvda", "xvdb"]
+    assert [disk.find("readonly") is not None for disk in domain.findall("devices/disk")] == [False, True]
     assert domain.find("devices/interface/script").get("path") == "vif-lab"  # type: ignore[union-attr]
     assert domain.findtext("on_crash") == "preserve"
     assert (domain.find("devices/emulator") is not None) is (kind == "hvm")

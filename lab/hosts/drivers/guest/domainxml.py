@@ -71,6 +71,8 @@ def _add_disk(devices: Element, disk: GuestDisk) -> None:
     SubElement(element, "driver", name="qemu", type=_IMAGE_FORMATS[disk.format])
     SubElement(element, "source", file=disk.path)
     SubElement(element, "target", dev=disk.vdev, bus="xen")
+    if disk.read_only:
+        SubElement(element, "readonly")
 
 
 def _add_interface(devices: Element, config: GuestConfig, bridge: str, script: str) -> None:
