@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,20 +15,22 @@ import pytest
 from lab.errors import InfraError
 from lab.hosts.drivers.machine import processes
 from lab.hosts.drivers.machine.place import Place
-from lab.hosts.drivers.machine.qemu import QemuPower
+from lab.hosts.drivers.machine.qemu import ARCHITECTURES, QemuPower
 from lab.hosts.drivers.machine.x86 import X86
 from lab.hosts.fakes import FakePower
 from lab.hosts.power import cycle, switch
 from lab.hosts.protocols import BootTarget, Power
 from lab.labfile import QemuSettings
 
-needs_qemu = pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed")
+needs_qemu = pytest.mark.skipif(
+    not all(shutil.which(arch.program) for arch in ARCHITECTURES.values()), reason="QEMU is not installed"
+)
 
 
-@pytest.fixture
-def qemu(tmp_path: Path) -> Iterator[QemuPower]:
+@contextlib.contextmanager
+def machine(folder: Path, arch: str) -> Iterator[QemuPower]:
     settings = QemuSettings(method="qemu", memory_mib=512, dom0_memory_mib=256, accel="tcg")
-    power = QemuPower(Place(tmp_path, "machine"), settings, 1)
+    power = QemuPower(Place(folder, "machine"), settings, 1, ARCHITECTURES[arch])
     yield power
     power.set(False)
     switch_lock = power.place.switch_folder / "switch.lock"
@@ -35,16 +38,22 @@ def qemu(tmp_path: Path) -> Iterator[QemuPower]:
         processes.end(pid, str(power.place.switch_folder), signal.SIGTERM, within_s=5)
 
 
-@pytest.fixture(params=["fake", "slow fake", pytest.param("qemu", marks=needs_qemu)])
-def power(request: pytest.FixtureRequest) -> Power:
+@pytest.fixture
+def qemu(tmp_path: Path) -> Iterator[QemuPower]:
+    with machine(tmp_path, "x86_64") as power:
+        yield power
+
+
+@pytest.fixture(params=["fake", "slow fake", *(pytest.param(arch, marks=needs_qemu) for arch in ARCHITECTURES)])
+def power(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Power]:
     match request.param:
         case "fake":
-            return FakePower()
+            yield FakePower()
         case "slow fake":
-            return FakePower(slow=3)
-        case _:
-            found: QemuPower = request.getfixturevalue("qemu")
-            return found
+            yield FakePower(slow=3)
+        case arch:
+            with machine(tmp_path, arch) as found:
+                yield found
 
 
 def test_it_is_what_it_was_set_to(power: Power) -> None:
