@@ -110,3 +110,11 @@ class Cli:
     def machines_on(self) -> list[str]:
         """The hosts that are powered on."""
         return [host for host in ("emu0", "emu1", "emu2") if self.qemu_pid(host) is not None]
+
+
+def keep_builds(cli: Cli) -> None:
+    """Let the lab share what is compiled, and from what, with the user's own: made once for all runs, as images are."""
+    for kept in ("builds", "ccache", "trees"):
+        place = image_cache().parent / kept
+        place.mkdir(parents=True, exist_ok=True)
+        (cli.home / kept).symlink_to(place)

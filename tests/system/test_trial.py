@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_cli import Cli, image_cache
+from lab_cli import Cli, keep_builds
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(2400)]
 
@@ -20,10 +20,7 @@ PV = "test-amd64-amd64-xl-pv"
 @pytest.fixture
 def tree(cli: Cli, tmp_path: Path) -> Path:
     """A working tree of the Xen that Debian 12 has, as a developer has one."""
-    for kept in ("builds", "ccache", "trees"):  # compiled once for all runs, as images are
-        place = image_cache().parent / kept
-        place.mkdir(parents=True, exist_ok=True)
-        (cli.home / kept).symlink_to(place)
+    keep_builds(cli)
     assert cli.run("tree", "import-debian", "xen", "bookworm").returncode == 0
     folder = tmp_path / "xen"
     _git("clone", "--quiet", "--branch", "debian-bookworm", str(cli.home / "trees/xen.git"), str(folder))
