@@ -20,6 +20,7 @@ from testcases.disk_boot_create import disk_boot_create
 from testcases.disk_remove import disk_remove
 from testcases.fault_inject import fault_inject
 from testcases.guest_start import firmware_lines
+from testcases.stubdom_labels import label_problem
 from testcases.support_check import support_check
 
 FILES = GuestFiles(kernel="/m/g/vmlinux", ramdisk="/m/g/initramfs", bzimage="/m/g/vmlinuz", disk="/m/g/disk.raw")
@@ -236,3 +237,18 @@ def test_a_guest_must_come_from_the_disk_of_this_job(
 def test_what_a_guests_firmware_says_is_found_on_the_hosts_console() -> None:
     console = "(XEN) something\r\n(d12) SeaBIOS\r\n(XEN) [2026] (d1) no\r\n(d12) No bootable device.\r\n"
     assert firmware_lines(console) == "SeaBIOS\nNo bootable device."
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        ({"guest": "system_u:system_r:domU_t", "guest-dm": "system_u:system_r:dm_dom_t"}, None),
+        ({"guest": "system_u:system_r:domU_t", "guest-dm": "system_u:system_r:domU_t"}, "'guest-dm' should have"),
+        ({"guest": "system_u:system_r:domU_t_x", "guest-dm": "system_u:system_r:dm_dom_t"}, "'guest' should have"),
+        ({"guest": "-", "guest-dm": "system_u:system_r:dm_dom_t"}, "'guest' should have"),
+        ({"guest": "system_u:system_r:domU_t"}, "'guest-dm' should have a label of type dm_dom_t, but has none"),
+    ],
+)
+def test_guest_and_stub_domain_have_labels_of_their_own_types(labels: dict[str, str], problem: str | None) -> None:
+    said = label_problem(labels, {"guest": "domU_t", "guest-dm": "dm_dom_t"})
+    assert said == problem or (problem is not None and said is not None and said.startswith(problem))

@@ -39,7 +39,15 @@ VARIANTS: Final[tuple[Variant, ...]] = (
     *(_policy(name) for name in POLICIES),
     _under_xsm("xl-pv", "test-xl", guest_kind="pv"),
     _under_xsm("xl-pvh", "test-xl", "hvm", guest_kind="pvh"),
-    _under_xsm("xl-hvm", "test-xl", "hvm", guest_kind="hvm"),
+    _under_xsm(
+        "xl-hvm",
+        "test-xl",
+        "hvm",
+        guest_kind="hvm",
+        guest_image="guest-hvm-amd64",
+        guest_boot="disk",
+        disk_format="raw",
+    ),
     _under_xsm("xl-qcow2", "test-disk", guest_kind="pv", disk_format="qcow2"),
     _under_xsm(
         "migrate-pair-pv",

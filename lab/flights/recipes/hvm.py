@@ -10,13 +10,14 @@ _ROLES = (Role(name="host"),)
 _DATA = "/dev/xvda2"
 
 
-def _booted_from_disk(*before: Line, after: Iterable[Line]) -> tuple[Line, ...]:
+def _booted_from_disk(*before: Line, started: Iterable[Line] = (), after: Iterable[Line]) -> tuple[Line, ...]:
     return (
         *before,
         run("disk-boot-create"),
         run("fault-inject", "fault-inject/disk", point="disk"),
         run("guest-start"),
         run("disk-boot-check"),
+        *started,
         run("disk-io", "disk-io/write", mode="write", device=_DATA),
         run("fault-inject"),
         run("disk-io", "disk-io/read", mode="read", device=_DATA),
@@ -44,6 +45,7 @@ register(
             _ROLES,
             _booted_from_disk(
                 run("support-check", "stubdom-check", needs="stubdom"),
+                started=(run("stubdom-labels", when="flask"),),
                 after=(
                     run("guest-saverestore"),
                     run("disk-io", "disk-io/read.2", mode="read", device=_DATA),
