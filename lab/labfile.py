@@ -59,6 +59,14 @@ class HostSettings(_Settings):
     properties: dict[PropertyName, PropertyValue] = Field(default_factory=dict)
     driver: DriverSettings
 
+    @model_validator(mode="after")
+    def _arm64_is_emulated(self) -> HostSettings:
+        if self.arch == "arm64" and self.driver.accel == "kvm":
+            raise ValueError("an arm64 host cannot use KVM, which runs no hypervisors; use accel auto")
+        if self.arch == "arm64" and self.driver.cpus > 8:
+            raise ValueError("an arm64 host has at most 8 processors; lower driver.cpus")
+        return self
+
 
 class LabSettings(_Settings):
     """The `[lab]` table.

@@ -60,6 +60,8 @@ HOST = '\n[[host]]\nname = "%s"\narch = "x86_64"\n[host.driver]\nmethod = "qemu"
         (GOOD + 'memory_mib = "much"\n', ["host emu0: driver.memory_mib", "integer"]),
         (GOOD + "memory_mib = 1024\ndom0_memory_mib = 1024\n", ["host emu0: driver", "128 MiB"]),
         (GOOD + HOST % ("emu0", ""), ["emu0 is used twice"]),
+        (GOOD.replace("x86_64", "arm64") + 'accel = "kvm"', ["host emu0", "cannot use KVM"]),
+        (GOOD.replace("x86_64", "arm64") + "cpus = 9", ["host emu0", "at most 8 processors"]),
         (GOOD + HOST % ("emu1", "index = 1"), ["driver.index 1 is used twice"]),
         (GOOD.replace('[lab]\nname = "here"', ""), ["lab: is missing"]),
         (GOOD.replace('name = "emu0"\n', ""), ["host number 1: name: is missing"]),
