@@ -38,11 +38,10 @@ def import_debian(trees: Trees, name: str, suite: str, stage: Callable[[str], No
         content.mkdir()
         when = _unpack(archive, content)
         stage("commit")
-        upstream = re.sub(r"^[0-9]+:|-[^-]*$", "", version)
         return trees.commit_folder(
             name,
             content,
-            message=f"Xen {upstream}\n\nThe upstream source of Debian's package xen {version}.\n",
+            message=f"Xen {upstream_of(version)}\n\nThe upstream source of Debian's package xen {version}.\n",
             when=when,
             branch=f"debian-{suite}",
             tag=f"debian/{tag_of(version)}",
@@ -72,18 +71,27 @@ def _download(package: str, suite: str, folder: Path) -> tuple[str, Path]:
         f"-oDir::Etc::sourcelist={folder}/sources.list", f"-oDir::Etc::sourceparts={folder}/parts",
         f"-oDir::Etc::preferencesparts={folder}/parts", "-oDir::Etc::preferences=/dev/null", "-oAPT::Sandbox::User=",
     ]  # fmt: skip
-    _apt(suite, folder, *options, "update")
-    _apt(suite, folder, *options, "source", "--download-only", "--only-source", package)
-    description = next(folder.glob("*.dsc"), None)
+    _apt(suite, folder, "apt-get", *options, "-qy", "update")
+    known = _apt(suite, folder, "apt-cache", *options, "showsrc", "--only-source", package)
+    _apt(suite, folder, "apt-get", *options, "-qy", "source", "--tar-only", "--only-source", package)
     archive = next(folder.glob("*.orig.tar.*[!c]"), None)
-    version = re.search(r"^Version: *(\S+)$", description.read_text(), re.MULTILINE) if description else None
+    versions = re.findall(r"^Version: *(\S+)$", known, re.MULTILINE)
+    version = next((one for one in versions if archive and f"_{upstream_of(one)}.orig." in archive.name), None)
     if version is None or archive is None:
         raise InfraError(f"the source package {package} of {suite} has no upstream archive")
-    return version[1], archive
+    return version, archive
 
 
-def _apt(suite: str, folder: Path, *arguments: str) -> None:
-    command = ["apt-get", "-q", "-y", *arguments]
+def upstream_of(version: str) -> str:
+    """A Debian version without its epoch and its Debian revision.
+
+    >>> upstream_of("1:4.17.5+72-g01140da4e8-1")
+    '4.17.5+72-g01140da4e8'
+    """
+    return re.sub(r"^[0-9]+:|-[^-]*$", "", version)
+
+
+def _apt(suite: str, folder: Path, *command: str) -> str:
     done = subprocess.run(
         command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
         env=os.environ | {"LC_ALL": "C"}, timeout=900,
@@ -91,9 +99,9 @@ def _apt(suite: str, folder: Path, *arguments: str) -> None:
     said = done.stdout + done.stderr
     failed = [line for line in said.splitlines() if line.startswith(("E: ", "Err:"))]
     if done.returncode == 0 and not failed and "Failed to fetch" not in said:
-        return
+        return done.stdout
     evidence = Evidence(command=" ".join(command), exit_status=done.returncode, output=said[-20_000:])
-    if "404  Not Found" in said and "source" in arguments:
+    if "404  Not Found" in said and "source" in command:
         raise InfraError(
             f"the Debian mirror lists the sources of {suite}, but does not have their files",
             hint="use another mirror, or name a git repository: `lab tree add xen URL`", evidence=evidence,

@@ -115,16 +115,23 @@ def xen_version(makefile: str) -> str:
 def dom0_series(version: str) -> str:
     """The series of the dom0 image that a Xen of this version runs with: the nearest one there is.
 
-    >>> dom0_series("4.17"), dom0_series("4.19"), dom0_series("4.22")
-    ('xen-4.17', 'xen-4.20', 'xen-4.20')
+    >>> dom0_series("4.14"), dom0_series("4.17"), dom0_series("4.19"), dom0_series("4.22")
+    ('xen-4.14', 'xen-4.17', 'xen-4.20', 'xen-4.20')
     """
-    major, minor = (int(part) for part in version.split("."))
-    return "xen-4.17" if (major, minor) <= (4, 17) else "xen-4.20"
+    return _home(version)[0]
 
 
 def builder_for(version: str) -> str:
     """The builder image whose libraries are those of the dom0 the build will run in."""
-    return "builder-bookworm-amd64" if dom0_series(version) == "xen-4.17" else "builder-trixie-amd64"
+    return f"builder-{_home(version)[1]}-amd64"
+
+
+def _home(version: str) -> tuple[str, str]:
+    """The series of dom0 images, and the suite of Debian they are made of."""
+    number = tuple(int(part) for part in version.split("."))
+    if number <= (4, 14):
+        return "xen-4.14", "bullseye"
+    return ("xen-4.17", "bookworm") if number <= (4, 17) else ("xen-4.20", "trixie")
 
 
 def build_key(part: str, facts: Mapping[str, str]) -> str:

@@ -79,6 +79,7 @@ def test_xsm_is_the_default_configuration_and_more() -> None:
 def test_the_version_of_a_tree_decides_what_compiles_it() -> None:
     makefile = "export XEN_VERSION       = 4\nexport XEN_SUBVERSION    = 17\nexport XEN_EXTRAVERSION ?= .5\n"
     assert xen_version(makefile) == "4.17"
+    assert builder_for("4.14") == "builder-bullseye-amd64"
     assert builder_for("4.17") == "builder-bookworm-amd64"
     assert builder_for("4.20") == builder_for("4.22") == "builder-trixie-amd64"
     with pytest.raises(ConfigError, match="no version"):
