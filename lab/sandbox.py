@@ -33,6 +33,8 @@ class Limits:
     memory_mib: int = 4096
     file_mib: int = 2048
     tmp_mib: int = 2048
+    niceness: int = 10
+    """hosts that are under test meanwhile go first"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +54,8 @@ class Sandbox:
         binds = [part for inside, path in self.writable.items() for part in ("--bind", str(path), inside)]
         variables = [part for name, value in self.environment.items() for part in ("--setenv", name, value)]
         return [
-            "prlimit", "--core=0", f"--cpu={limits.cpu_s}", f"--as={limits.memory_mib * MIB}",
-            f"--fsize={limits.file_mib * MIB}", "--",
+            "nice", "-n", str(limits.niceness), "prlimit", "--core=0", f"--cpu={limits.cpu_s}",
+            f"--as={limits.memory_mib * MIB}", f"--fsize={limits.file_mib * MIB}", "--",
             "bwrap", "--unshare-all", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL", "--hostname", "lab",
             "--new-session", "--die-with-parent", "--ro-bind", str(self.root), "/", "--dev", "/dev", "--proc", "/proc",
             "--size", str(limits.tmp_mib * MIB), "--tmpfs", "/tmp", "--tmpfs", "/run", *binds,  # noqa: S108
