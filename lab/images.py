@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lab.errors import ConfigError, Evidence, InfraError
+from lab.flights.boot_disk import GRUB_CONFIG
 from lab.image_boot_disk import make_boot_disk
 from lab.image_debian import Extractor, disk_full, extract_with_mmdebstrap, need_tools
 from lab.image_formats import Entry, FormatError, cpio_archive, kernel_image, uncompressed
@@ -140,6 +141,8 @@ class ImageStore:
     def digest(self, manifest: Manifest) -> str:
         """Sixteen hex digits over everything of ours that makes the image what it is."""
         total = hashlib.sha256(f"{BUILDER_VERSION}\n{manifest.model_dump_json(exclude_defaults=True)}\n".encode())
+        if manifest.firmware:
+            total.update(GRUB_CONFIG.encode())
         for entry in self._overlaid(manifest):
             total.update(f"{entry.path}\n{entry.mode}\n{len(entry.data)}\n".encode() + entry.data)
         for source in manifest.sources:

@@ -2,7 +2,7 @@
 
 sector 0         the boot code of GRUB's boot.img, and the partition table
 1 …              GRUB's core image, as long as it is
-2040 … 2047      the kernel's arguments, as a line that GRUB reads: they are written for each job
+2040 … 2047      GRUB's command to load the kernel, with its arguments: written for each job
 1 MiB …          partition 1: kernel and initramfs in a file system
 behind it        partition 2: empty, for the guest to write to
 """
@@ -28,11 +28,13 @@ DATA_PARTITION: Final = 2
 GRUB_MODULES: Final = ("biosdisk", "part_msdos", "ext2", "linux", "configfile", "normal")
 GRUB_CONFIG: Final = f"""\
 source (hd0){ARGUMENTS_AT}+{ARGUMENTS_SECTORS}
-linux (hd0,msdos1)/vmlinuz $arguments
 initrd (hd0,msdos1)/initramfs
 boot
 """
-"""What the core image does by itself: no menu, no screen, no question."""
+"""What the core image does by itself: no menu, no screen, no question.
+
+The command that loads the kernel is among what it reads, whole: GRUB takes a variable with blanks for one argument.
+"""
 
 _TABLE: Final = 446
 _SIGNATURE: Final = b"\x55\xaa"
@@ -110,7 +112,7 @@ def arguments_area(arguments: Iterable[str]) -> bytes:
                 f"{word[:60]!r} is not allowed as a boot argument",
                 hint="one argument each, of letters, digits and ._:/=@,+- only",
             )
-    line = f'set arguments="{" ".join(words)}"\n'.encode()
+    line = f"linux (hd0,msdos1)/vmlinuz {' '.join(words)}\n".encode()
     size = ARGUMENTS_SECTORS * SECTOR
     if len(line) > size:
         raise ConfigError(f"the kernel's arguments have {len(line)} bytes, more than the {size} there is room for")

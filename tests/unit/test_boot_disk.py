@@ -68,7 +68,7 @@ def test_a_core_image_must_not_reach_the_arguments() -> None:
 def test_the_arguments_are_one_line_for_grub_in_whole_sectors() -> None:
     area = arguments_area(["console=hvc0", "lab.ip=192.168.77.201/24"])
     assert len(area) == ARGUMENTS_SECTORS * SECTOR
-    assert area.rstrip(b"\n") == b'set arguments="console=hvc0 lab.ip=192.168.77.201/24"'
+    assert area.rstrip(b"\n") == b"linux (hd0,msdos1)/vmlinuz console=hvc0 lab.ip=192.168.77.201/24"
 
 
 @pytest.mark.parametrize("word", ["", "a b", 'a"b', "$x", "a\nboot", "a;b", "\\", "ü"])
@@ -104,7 +104,7 @@ def test_a_boot_disk_has_grub_the_files_and_room_for_data(tmp_path: Path) -> Non
     core_sectors = int.from_bytes(data[SECTOR + 508 : SECTOR + 510], "little") + 1  # by its own first sector
     assert any(data[core_sectors * SECTOR : (core_sectors + 1) * SECTOR])
     assert not any(data[(core_sectors + 1) * SECTOR : ARGUMENTS_AT * SECTOR])
-    assert data[ARGUMENTS_AT * SECTOR :].startswith(b'set arguments=""\n')
+    assert data[ARGUMENTS_AT * SECTOR :].startswith(b"linux (hd0,msdos1)/vmlinuz \n")
     file_system = data[system.start_mib * MIB : free.start_mib * MIB]
     assert file_system[1080:1082] == b"\x53\xef"  # ext2
     assert b"K" * 4096 in file_system
