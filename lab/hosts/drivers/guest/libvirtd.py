@@ -40,7 +40,8 @@ class Libvirtd:
 
     It goes through the host's ssh connection to the socket `path`, which lies in a folder of the lab's user alone.
     Calls are made in a thread of their own: a limit, the guard and the machine's end cut the connection and with it
-    the call; what the daemon does with what it had begun is its own affair.
+    the call. What the daemon had begun goes on (its Xen driver cannot abort a save or a migration): a job that gave up
+    has not passed, and its hosts are not used as they stand.
     """
 
     def __init__(
