@@ -37,6 +37,7 @@ SUPPRESSED: Final = (
     Suppression("xenstore", r"/local/domain/0/memory(/.*)?", "dom0's ballooning"),
     Suppression("file", r"(/var)?/run/xen/domid-history", "xl remembers the numbers of ended domains, on purpose"),
     Suppression("file", r"(/var)?/run/(lock|xen-hotplug)/.*", "lock files are not removed after use"),
+    Suppression("file", r"/etc/libvirt/libxl", "libvirt's folder of definitions, made for the first, stays when empty"),
     Suppression("file", r"(/var)?/run/lab(/.*)?", "guest configurations and logs of the lab's own toolstack driver"),
 )
 """Each line excuses a kind of object for everybody: the reason has to hold for every job."""

@@ -245,6 +245,25 @@ def test_libvirt_and_xl_have_to_see_the_same_guests(setting: Setting, monkeypatc
         setting.toolstack.guests()
 
 
+def test_a_migration_tells_how_much_was_sent(setting: Setting) -> None:
+    @dataclass
+    class Target:
+        toolstack: Any
+        name: str = "t"
+        address: str = "fd00::2"
+        shell: FakeShell = field(default_factory=FakeShell)
+
+        def find(self, name: str) -> str:
+            return name
+
+    setting.toolstack.create(GUEST)
+    setting.shell.results = {"cat /sys": [Canned(stdout="1000\n"), Canned(stdout="135001000\n")]}
+    target = Target(None)
+    target.toolstack = target
+    assert setting.toolstack.migrate("g", target) == 135_000_000  # type: ignore[arg-type]
+    assert setting.connection.domain.migrated[0] == "xen+tcp://[fd00::2]/system"
+
+
 def test_a_migration_names_the_address_and_has_to_arrive(setting: Setting) -> None:
     @dataclass
     class Target:

@@ -22,6 +22,8 @@ from lab.hosts.protocols import Guard, GuestConfig, GuestState, HostAccess, Shel
 _AGREE_S = 5.0
 """The daemon hears of a guest's end by an event: for so long it may lag behind Xen."""
 
+_SENT = "/sys/class/net/xenbr0/statistics/tx_bytes"
+
 _MIGRATION = (
     libvirt.VIR_MIGRATE_LIVE
     | libvirt.VIR_MIGRATE_PEER2PEER
@@ -126,14 +128,16 @@ class LibvirtToolstack:
             f"{self.host}: libvirt does not migrate {name} to its own host", hint="use recipe test-libvirt, or xl"
         )
 
-    def migrate(self, name: str, target: HostAccess, *, timeout_s: float = 400.0) -> None:
+    def migrate(self, name: str, target: HostAccess, *, timeout_s: float = 400.0) -> int | None:
         """Live-migrate the guest to another host: the daemons do it between them (peer to peer), without encryption.
 
         Without an address for the stream, the target would name itself by a host name that nobody can look up.
+        Returns what dom0 sent over the lab's network meanwhile: nearly all of it is the guest.
         """
         checked_name(name)
         address = _address(target.address)
         target.shell.script(_FORGET, name)
+        before = self._sent()
         self._on(
             name,
             f"migrate to {target.name}",
@@ -142,6 +146,7 @@ class LibvirtToolstack:
             ),
             timeout_s=timeout_s,
         )
+        after = self._sent()
         if target.toolstack.find(name) is None:
             raise StepFailure(
                 f"{target.name}: guest {name} did not arrive, though libvirt on {self.host} says that it moved there",
@@ -149,6 +154,7 @@ class LibvirtToolstack:
             )
         if self.find(name) is not None:
             raise StepFailure(f"{self.host}: guest {name} is still here after its migration")
+        return None if before is None or after is None else after - before
 
     def console(self, name: str) -> XlConsole:
         """The guest's console."""
@@ -158,6 +164,11 @@ class LibvirtToolstack:
         """Let the connection to the daemon and the guests' consoles go."""
         self.daemon.close()
         self.feed.close()
+
+    def _sent(self) -> int | None:
+        """How many bytes dom0 has sent over the bridge since it was made; None when it does not say."""
+        said = self.shell.run("cat", _SENT, check=False).stdout.strip()
+        return int(said) if said.isdecimal() else None
 
     def _on(self, name: str, what: str, action: Callable[[Any], object], *, timeout_s: float = 60.0) -> None:
         """Do something to the domain of this name."""
