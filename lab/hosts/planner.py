@@ -187,16 +187,16 @@ def _fill_lanes(
 ) -> None:
     """Start what finds a place in its lane, in the order of the queue."""
     free = dict(lanes)
-    behind: dict[str, int] = {}
+    queued: dict[str, int] = {}
     for request in sorted(requests, key=lambda request: (request.priority, request.order, request.id)):
         if free.get(request.lane, 0) > 0:
             free[request.lane] -= 1
             start.append(Assignment(request=request.id, hosts=MappingProxyType({})))
-        else:
-            ahead = behind.get(request.lane, 0)
-            place = f"; {ahead} ahead of it" if ahead else ""
-            waiting.append(Waiting(request=request.id, reason=f"waiting for another {request.lane} to end{place}"))
-        behind[request.lane] = behind.get(request.lane, 0) + (request.id not in {one.request for one in start})
+            continue
+        ahead = queued.get(request.lane, 0)
+        place = f"; {ahead} ahead of it" if ahead else ""
+        waiting.append(Waiting(request=request.id, reason=f"waiting for another {request.lane} to end{place}"))
+        queued[request.lane] = ahead + 1
 
 
 def _by_flight(requests: Iterable[Request]) -> list[list[Request]]:
