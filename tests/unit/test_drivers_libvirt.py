@@ -371,11 +371,33 @@ def test_a_forward_joins_both_ends_and_leaves_no_socket(tmp_path: Path) -> None:
         assert there.recv(9) == b"to"
         there.sendall(b"fro")
         assert near.recv(9) == b"fro"
+        assert not forward.broken
         forward.close()
         assert near.recv(9) == b""
         assert there.recv(9) == b""
     there.close()
     assert not path.exists()
+
+
+def test_a_forward_knows_that_its_far_end_has_gone(tmp_path: Path) -> None:
+    here, there = socket.socketpair()
+    forward = Forward(f"{tmp_path}/s", lambda: here, name="h")  # type: ignore[arg-type,return-value]
+    with socket.socket(socket.AF_UNIX) as near:
+        near.settimeout(5)
+        near.connect(f"{tmp_path}/s")
+        there.close()
+        assert near.recv(9) == b""
+        assert forward.broken
+    forward.close()
+
+
+def test_a_connection_that_ended_meanwhile_is_opened_again(setting: Setting) -> None:
+    setting.toolstack.version()
+    forward = setting.daemon._forward
+    assert forward is not None
+    forward.broken = True
+    setting.toolstack.version()
+    assert len(setting.opened) == 2
 
 
 def test_a_forward_that_cannot_dial_closes_what_came(tmp_path: Path) -> None:

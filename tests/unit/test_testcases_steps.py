@@ -1117,7 +1117,7 @@ def test_a_byte_is_corrupted_where_the_image_keeps_it(disk: FakeContext, host: F
     assert host.shell.commands[-1].endswith(f" /x {327680 + (1 << 20) + 12345}")
 
 
-@pytest.mark.parametrize("fault", ["libvirtd-stopped", "name-taken"])
+@pytest.mark.parametrize("fault", ["migration-refused", "name-taken"])
 def test_a_fault_of_libvirts_migration_needs_one(ctx: FakeContext, fault: str) -> None:
     ctx.runvars.set("fault", fault)
     with pytest.raises(ConfigError, match="needs a migration by libvirt"):

@@ -113,14 +113,14 @@ class Libvirtd:
 
     def _open(self) -> None:
         if self._connection is not None and not self._whole():
-            self.close()  # the host was rebooted since
+            self.close()  # the host was rebooted since, or the daemon started anew
         if self._connection is None:
             self._forward = Forward(self._path, lambda: self._dial(PORT), name=self._host)
             self._connection = self._connect(f"xen+unix:///system?socket={quote(self._path)}")
 
     def _whole(self) -> bool:
         """Whether the connection still stands; libvirt itself knows only when it tried."""
-        if self._connection is None:
+        if self._connection is None or self._forward is None or self._forward.broken:
             return False
         try:
             return bool(self._connection.isAlive())

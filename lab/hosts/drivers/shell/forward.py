@@ -24,6 +24,8 @@ class Forward:
         self._lock = threading.Lock()
         self._open: list[socket.socket | paramiko.Channel] = []
         self._closed = False
+        self.broken = False
+        """Whether a connection that had been joined has ended."""
         self._path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
@@ -68,6 +70,7 @@ class Forward:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             while data := source.recv(1 << 16):
                 sink.sendall(data)
+        self.broken = True
         _cut(source)
         _cut(sink)
         with self._lock:
