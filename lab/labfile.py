@@ -28,7 +28,7 @@ class QemuSettings(_Settings):
 
     `cpus` are the machine's; dom0 always gets one (emulated, a second one costs an order of magnitude). `accel` auto
     takes KVM where it works. Hosts of one `lan` reach each other. `index` numbers the host on it (192.168.77.INDEX);
-    without one it is the host's place in the file.
+    without one it is the host's place in the file. `iommu` gives an x86_64 machine one, which a PVH dom0 needs.
     """
 
     method: Literal["qemu"]
@@ -36,6 +36,7 @@ class QemuSettings(_Settings):
     cpus: int = Field(default=1, ge=1, le=64)
     dom0_memory_mib: int = Field(default=1024, ge=256, le=1 << 20)
     accel: Literal["auto", "tcg", "kvm"] = "auto"
+    iommu: bool = False
     lan: Name = "default"
     index: int | None = Field(default=None, ge=1, le=200)
 

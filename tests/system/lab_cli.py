@@ -109,7 +109,7 @@ class Cli:
 
     def machines_on(self) -> list[str]:
         """The hosts that are powered on."""
-        return [host for host in ("emu0", "emu1", "emu2") if self.qemu_pid(host) is not None]
+        return [host for host in ("emu0", "emu1", "emu2", "emu3") if self.qemu_pid(host) is not None]
 
 
 def keep_builds(cli: Cli) -> None:

@@ -39,9 +39,9 @@ def test_a_good_file_gives_its_hosts(tmp_path: Path) -> None:
 
 def test_the_file_in_the_repository_is_good() -> None:
     lab = load_lab_file(Path(__file__).parents[2] / "lab.toml")
-    assert [host.name for host in lab.hosts()] == ["emu0", "emu1", "emu2"]
+    assert [host.name for host in lab.hosts()] == ["emu0", "emu1", "emu2", "emu3"]
     assert [lab.index_of(host.name) for host in lab.hosts()] == [1, 2, 3]
-    assert lab.limit() == Limit(hosts=frozenset({"emu0", "emu1", "emu2"}), running=2)
+    assert lab.limit() == Limit(hosts=frozenset({"emu0", "emu1", "emu2", "emu3"}), running=2)
 
 
 HOST = '\n[[host]]\nname = "%s"\narch = "x86_64"\n[host.driver]\nmethod = "qemu"\n%s\n'

@@ -11,7 +11,13 @@ from lab.flights.matrix.table import OLDER, Build, Variant
 
 
 def _scheduler(
-    name: str, job: str = "", *, argument: bool = True, build: Build = "packaged", arch: str = "amd64"
+    name: str,
+    job: str = "",
+    *,
+    argument: bool = True,
+    build: Build = "packaged",
+    arch: str = "amd64",
+    flags: tuple[str, ...] = (),
 ) -> Variant:
     return Variant(
         name=f"xl-{job or name}",
@@ -21,6 +27,7 @@ def _scheduler(
             "scheduler": name,
             **({"xen_boot_append": f"sched={name}"} if argument else {}),
         },
+        flags=flags,
         images={"dom0_image": OLDER},
         arches=(arch,),
         build=build,
@@ -35,5 +42,5 @@ VARIANTS: Final[tuple[Variant, ...]] = (
     _scheduler("credit", "credit1", arch="arm64"),
     # Debian builds Xen without these
     _scheduler("rtds", build="source"),
-    _scheduler("null", build="source"),
+    _scheduler("null", build="source", flags=("smp",)),
 )

@@ -66,6 +66,25 @@ register(
 
 register(
     Recipe(
+        name="test-dom0pvh",
+        summary="dom0 is a PVH domain, and runs a guest that is saved, restored and stopped",
+        roles=_ROLES,
+        lines=test_frame(
+            _ROLES,
+            (
+                run("dom0-type", type="PVH"),
+                run("guest-start"),
+                run("guest-console"),
+                run("fault-inject"),
+                run("guest-saverestore"),
+                run("guest-stop"),
+            ),
+        ),
+    )
+)
+
+register(
+    Recipe(
         name="test-nested",
         summary="a Xen with guests of its own runs in an HVM guest (blocked: needs an image of an inner host)",
         roles=_ROLES,

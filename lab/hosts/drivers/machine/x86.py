@@ -46,4 +46,5 @@ class X86:
         memory = f"dom0_mem={settings.dom0_memory_mib}M,max:{settings.dom0_memory_mib}M"
         xen = xen_arguments(settings, target, "console=com1", "com1=115200,8n1", memory)
         modules = f"kernel {quoted(dom0_arguments(target))},initramfs"
-        return ["-kernel", "hypervisor", "-append", xen, "-initrd", modules, *media_options(target)]
+        iommu = ["-device", "amd-iommu"] if settings.iommu else []
+        return ["-kernel", "hypervisor", "-append", xen, "-initrd", modules, *media_options(target), *iommu]
