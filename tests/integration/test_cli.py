@@ -187,7 +187,7 @@ def test_json_has_the_promised_words(call: Callable[..., Result], a_flight: int)
     assert set(job) == JOB_KEYS | {"flight", "queued", "outputs", "history"}
     assert (job["outputs"], job["runvars"]["odd"], job["history"]) == (["odd"], "[bold]é[/nosuch]", [])
     hosts = json.loads(call("host", "list", "--json").stdout)
-    assert [host["name"] for host in hosts] == ["emu0", "emu1", "emu2"]
+    assert [host["name"] for host in hosts] == ["emu0", "emu1", "emu2", "emu3"]
     assert hosts[0] == json.loads(call("host", "show", "emu0", "--json").stdout)
 
 

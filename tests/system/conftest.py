@@ -22,7 +22,7 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
     (home / "images").symlink_to(cache)
     lab = Cli(home)
     yield lab
-    for pid in [*lab.worker_pids(), *filter(None, map(lab.qemu_pid, ("emu0", "emu1", "emu2")))]:
+    for pid in [*lab.worker_pids(), *filter(None, map(lab.qemu_pid, ("emu0", "emu1", "emu2", "emu3")))]:
         os.kill(pid, signal.SIGKILL)
 
 

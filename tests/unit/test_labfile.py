@@ -40,7 +40,7 @@ def test_a_good_file_gives_its_hosts(tmp_path: Path) -> None:
 def test_the_file_in_the_repository_is_good() -> None:
     lab = load_lab_file(Path(__file__).parents[2] / "lab.toml")
     assert [host.name for host in lab.hosts()] == ["emu0", "emu1", "emu2", "emu3"]
-    assert [lab.index_of(host.name) for host in lab.hosts()] == [1, 2, 3]
+    assert [lab.index_of(host.name) for host in lab.hosts()] == [1, 2, 3, 4]
     assert lab.limit() == Limit(hosts=frozenset({"emu0", "emu1", "emu2", "emu3"}), running=2)
 
 
