@@ -230,6 +230,24 @@ def test_of_many_who_move_a_job_one_does(db: Database) -> None:
     assert sorted(race(6, lambda _n: db.ask(flights.set_job_status, db.flight, "j1", **move))) == [False] * 5 + [True]
 
 
+def test_the_newest_job_of_a_recipe_that_passed_on_a_host_is_found(db: Database) -> None:
+    def newest(recipe: str, host: str) -> str | None:
+        found = db.ask(flights.newest_job_on, recipe=recipe, host=host)
+        return found.id if found else None
+
+    assert newest("r", "h1") is None
+    for job, ended in (("j1", JobStatus.PASS), ("j2", JobStatus.FAIL)):
+        attempt = db.attempt(job, token=job)
+        db.ask(flights.set_attempt_status, attempt, job, ended, finished=T)
+        db.ask(hosts.release_hosts, attempt, state=HostState.FREE, setups=None, flight=None, now=T)
+        for now, to in ((JobStatus.QUEUED, JobStatus.PREPARING), (JobStatus.PREPARING, JobStatus.RUNNING)):
+            db.ask(flights.set_job_status, db.flight, job, current=now, to=to)
+        db.ask(flights.set_job_status, db.flight, job, current=JobStatus.RUNNING, to=ended)
+    assert newest("r", "h1") == f"{db.flight}.j1", "the later one failed"
+    assert newest("r", "h2") is None
+    assert newest("other", "h1") is None
+
+
 def test_a_new_attempt_counts_up_and_drops_the_outputs_of_the_one_before(db: Database) -> None:
     first = db.attempt()
     with db.writing() as session:
