@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "interrupts": "cat /proc/interrupts",
     "event-channels": "lsevtchn 0",
     "modules": "cat /proc/modules",
+    "guest-configs": "tail -n +1 /run/lab/*.cfg 2>/dev/null; true",
 }
 # With limits: a daemon that hangs must not cost what comes after it.
 OF_LIBVIRT: Final = {
