@@ -42,7 +42,10 @@ _COMMON: Final = (
     "CONFIG_LIVEPATCH=y",
 )
 _BY_ARCH: Final[Mapping[str, tuple[str, ...]]] = {
-    "amd64": ("CONFIG_SHADOW_PAGING=y", "CONFIG_XEN_GUEST=y", "CONFIG_PVH_GUEST=y", "CONFIG_PV_SHIM=y"),
+    # Kconfig leaves HVM out once the shim is in, unless it is asked for
+    "amd64": (
+        "CONFIG_HVM=y", "CONFIG_SHADOW_PAGING=y", "CONFIG_XEN_GUEST=y", "CONFIG_PVH_GUEST=y", "CONFIG_PV_SHIM=y",
+    ),  # fmt: skip
     "arm64": (),
 }
 CONFIGS: Final[Mapping[str, tuple[str, ...]]] = {
