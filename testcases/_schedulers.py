@@ -57,7 +57,8 @@ SCHEDULERS: Final[Mapping[str, Scheduler]] = MappingProxyType(
         "rtds": Scheduler(
             command="sched-rtds",
             options=MappingProxyType({"Period": "-p", "Budget": "-b", "Extratime": "-e"}),
-            limited={"Period": 20_000, "Budget": 200 * LIMIT_PERCENT, "Extratime": 0},
+            # long ones: whatever a late timer lets a guest have beyond its budget is never taken back
+            limited={"Period": 500_000, "Budget": 5_000 * LIMIT_PERCENT, "Extratime": 0},
             unlimited={"Period": 10_000, "Budget": 4_000, "Extratime": 1},
             always=("-v", "all"),
         ),

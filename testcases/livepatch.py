@@ -90,10 +90,11 @@ def _run(host: HostAccess, *arguments: str) -> None:
     All CPUs have to meet within 30 ms for a patch to go in or out. Those of an emulated host may be late, and then
     nothing was changed.
     """
-    for left in reversed(range(TRIES)):
-        result = host.shell.run("xen-livepatch", *arguments, check=False)
-        if not (left and "resource busy" in result.output):
+    result = host.shell.run("xen-livepatch", *arguments, check=False)
+    for _ in range(TRIES):
+        if "resource busy" not in result.output:
             break
+        result = host.shell.run("xen-livepatch", *arguments, check=False)
     if result.exit_status != 0:
         log = host.shell.script("xl dmesg | tail -n 20", check=False)
         raise _failure(host, f"xen-livepatch {' '.join(arguments[:2])} failed", result.output + log.output)

@@ -44,8 +44,12 @@ _COMMON: Final = (
 _BY_ARCH: Final[Mapping[str, tuple[str, ...]]] = {
     # Kconfig leaves HVM out once the shim is in, unless it is asked for
     "amd64": (
-        "CONFIG_HVM=y", "CONFIG_SHADOW_PAGING=y", "CONFIG_XEN_GUEST=y", "CONFIG_PVH_GUEST=y", "CONFIG_PV_SHIM=y",
-    ),  # fmt: skip
+        "CONFIG_HVM=y",
+        "CONFIG_SHADOW_PAGING=y",
+        "CONFIG_XEN_GUEST=y",
+        "CONFIG_PVH_GUEST=y",
+        "CONFIG_PV_SHIM=y",
+    ),
     "arm64": (),
 }
 CONFIGS: Final[Mapping[str, tuple[str, ...]]] = {

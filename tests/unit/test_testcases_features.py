@@ -87,7 +87,7 @@ def test_a_scheduler_table_is_read_by_its_head() -> None:
 def test_each_schedulers_settings_are_given_by_options_xl_knows() -> None:
     rtds = SCHEDULERS["rtds"]
     assert rtds.arguments("guest", rtds.limited) == (
-        "sched-rtds", "-d", "guest", "-v", "all", "-p", "20000", "-b", "6000", "-e", "0",
+        "sched-rtds", "-d", "guest", "-v", "all", "-p", "500000", "-b", "150000", "-e", "0",
     )  # fmt: skip
     credit = SCHEDULERS["credit"]
     assert credit.arguments("guest", credit.limited) == ("sched-credit", "-d", "guest", "-w", "512", "-c", "30")
