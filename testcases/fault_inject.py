@@ -241,7 +241,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "leak": Fault(_leak, "leak-check/check"),
     "receiver-killed": Fault(_kill_receiver, "guest-migrate"),
     "snapshot-corrupt": Fault(_corrupt_snapshot, "disk-verify"),
-    "stubdom-lost": Fault(_lose_stubdom, "the next step that moves or uses the guest"),
+    "stubdom-lost": Fault(_lose_stubdom, "the next step that moves or ends the guest"),
     "target-disk-differs": Fault(_differ_on_target, "disk-io/dst_host"),
     "xsm-permissive": Fault(forget_to_enforce, "xsm-prove"),
     "xsm-loosened": Fault(loosen_policy, "xsm-prove"),
