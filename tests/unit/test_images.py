@@ -300,6 +300,20 @@ def test_media_holds_the_guests_files(sources: Path) -> None:
     assert {"vmlinux", "initramfs"} <= set(listed.split("/"))
 
 
+def test_an_image_for_a_bios_brings_its_kernel_and_a_disk_to_the_media(
+    sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.images.make_boot_disk", lambda kernel, initramfs, disk: disk.write_bytes(b"disk"))
+    (sources / "tiny.toml").write_text(MANIFEST + "firmware = true\n")
+    built = store(sources).ensure("tiny")
+    assert built.bzimage is not None
+    assert built.bzimage.read_bytes() == bzimage(elf())
+    assert built.disk is not None
+    media = store(sources).media(["tiny"])
+    listed = subprocess.run(["debugfs", "-R", "ls -p /tiny", media], capture_output=True, text=True, check=True).stdout
+    assert {"vmlinux", "initramfs", "vmlinuz", "disk.raw"} <= set(listed.split("/"))
+
+
 def test_the_overlay_has_its_folders_and_closes_roots() -> None:
     archive = host_overlay({"/root/.ssh/authorized_keys": (0o600, b"key"), "etc/lab/host.conf": (0o644, b"A=b\n")})
     entries = {entry.path: entry for entry in read_cpio(archive)}

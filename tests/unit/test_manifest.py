@@ -34,6 +34,26 @@ def test_the_shipped_manifests_are_sound() -> None:
             assert manifest.modules.index("xenfs") == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "arch", "more", "good"),
+    [
+        ("stubdom", "amd64", 'xen = "4.17"', True),
+        ("stubdom", "amd64", "", False),
+        ("guest", "amd64", "firmware = true", True),
+        ("guest", "arm64", "firmware = true", False),
+        ("dom0", "amd64", 'xen = "4.17"\nfirmware = true', False),
+    ],
+)
+def test_a_kind_of_image_has_what_belongs_to_it(folder: Path, kind: str, arch: str, more: str, *, good: bool) -> None:
+    text = GOOD.replace('"guest"', f'"{kind}"').replace('"amd64"', f'"{arch}"') + more
+    (folder / "one.toml").write_text(text)
+    if good:
+        assert load_manifests(folder)["one"].kind == kind
+    else:
+        with pytest.raises(ConfigError, match="manifest"):
+            load_manifests(folder)
+
+
 SCRIPTS = [
     path
     for path in sorted(IMAGES.glob("overlays/**/*"))
