@@ -113,6 +113,19 @@ def livepatch_missing(readings: Readings, _runvars: Runvars) -> str | None:
     return f"this Xen was built without live patching: {_last_line(listed.output)}"
 
 
+def dom0pvh_missing(readings: Readings, _runvars: Runvars) -> str | None:
+    """Why dom0 cannot be a PVH domain here; None once it was booted as one."""
+    info, log = parse_xl_info(readings["info"].output), readings["log"].output
+    if "dom0=pvh" in info.get("xen_commandline", "").split():
+        return None
+    if "I/O virtualisation enabled" not in log:
+        return "Xen builds a PVH dom0 only where it has an IOMMU, and this host has none"
+    if re.search(r"ACPI: .*\bBOCHS\b", log):
+        # seen with QEMU 7.2 and both of its IOMMUs, under TCG
+        return "in a PVH dom0 of an emulated host the first request to a disk is never answered"
+    return "this host may be able to: boot it so, with xen_boot_append=dom0=pvh"
+
+
 def nested_missing(readings: Readings, runvars: Runvars) -> str | None:
     """Why no Xen with guests of its own can run in a guest here."""
     if reason := capability_missing("hvm", "hap")(readings, runvars):
@@ -170,6 +183,7 @@ SUPPORT: Final[Mapping[str, Support]] = MappingProxyType(
             pvshim_missing,
             MappingProxyType({"info": "xl info", "log": "xl dmesg", "shim": "ls /usr/lib/xen*/boot/xen-shim"}),
         ),
+        "dom0pvh": Support(dom0pvh_missing, MappingProxyType({"info": "xl info", "log": "xl dmesg"})),
         "nested": Support(nested_missing),
         "xtf": Support(xtf_missing, MappingProxyType({})),
         "livepatch": Support(livepatch_missing, MappingProxyType({"livepatch": "xen-livepatch list"})),

@@ -190,6 +190,22 @@ def test_what_xen_cannot_do_here_blocks_the_job(ctx: FakeContext, host: FakeHost
         support_check(ctx)
 
 
+def test_a_pvh_dom0_needs_a_host_whose_devices_work_in_it(ctx: FakeContext, host: FakeHost) -> None:
+    ctx.args = {"needs": "dom0pvh"}
+    _says(host, info="xen_commandline : loglvl=all\n", dmesg="(XEN) I/O virtualisation disabled\n")
+    with pytest.raises(Blocked, match="only where it has an IOMMU"):
+        support_check(ctx)
+    emulated = "(XEN) ACPI: RSDP 000F59D0, 0014 (r0 BOCHS )\n(XEN) I/O virtualisation enabled\n"
+    _says(host, dmesg=emulated)
+    with pytest.raises(Blocked, match="never answered"):
+        support_check(ctx)
+    _says(host, dmesg="(XEN) I/O virtualisation enabled\n")
+    with pytest.raises(Blocked, match="xen_boot_append=dom0=pvh"):
+        support_check(ctx)
+    _says(host, info="xen_commandline : loglvl=all dom0=pvh\n")
+    support_check(ctx)
+
+
 def test_a_shim_does_not_start_on_an_old_amd_unless_it_does_not_know(ctx: FakeContext, host: FakeHost) -> None:
     ctx.args = {"needs": "pvshim"}
     _says(host, info="virt_caps : pv hvm\n", dmesg="(XEN) CPU Vendor: AMD, Family 15 (0xf), Model 107\n")

@@ -72,6 +72,7 @@ register(
         lines=test_frame(
             _ROLES,
             (
+                run("support-check", needs="dom0pvh"),
                 run("dom0-type", type="PVH"),
                 run("guest-start"),
                 run("guest-console"),
