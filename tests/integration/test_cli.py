@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,41 @@ def test_json_has_the_promised_words(call: Callable[..., Result], a_flight: int)
     hosts = json.loads(call("host", "list", "--json").stdout)
     assert [host["name"] for host in hosts] == ["emu0", "emu1", "emu2", "emu3"]
     assert hosts[0] == json.loads(call("host", "show", "emu0", "--json").stdout)
+
+
+def test_a_host_shows_what_its_examination_found(call: Callable[..., Result]) -> None:
+    from lab.bootstrap import bootstrap
+    from lab.db import flights, hosts
+    from lab.flights.matrix import flight_specs, select
+    from lab.flights.status import Blessing, JobStatus
+    from lab.services.construct import construct_flight
+
+    call("host", "list")
+    assert "examined" not in call("host", "show", "emu0").stdout
+    lab = bootstrap(read_settings())
+    [spec] = select(flight_specs("full"), ["test-amd64-amd64-examine"])
+    with lab.sessions.begin() as session:
+        number = construct_flight(session, lab, [spec], branch="b", intended=Blessing.PLAY, submitter="me")
+        fence = hosts.fence_host(session, "emu0")
+        assert fence is not None
+        held = [("host", "emu0", fence, False)]
+        attempt = flights.add_attempt(
+            session, number, spec.name, token="t", hosts=held, now=lab.clock(), until=lab.clock()
+        )
+        for name, value in {"host_found_flags": "hvm pv [red]", "host_found_cpus": "2"}.items():
+            flights.save_runvar(session, number, spec.name, name, value)
+        flights.set_attempt_status(session, attempt, "t", JobStatus.PASS, finished=lab.clock())
+        moves = (JobStatus.QUEUED, JobStatus.PREPARING, JobStatus.RUNNING, JobStatus.PASS)
+        for old, new in pairwise(moves):
+            flights.set_job_status(session, number, spec.name, current=old, to=new)
+    shown = call("host", "show", "emu0").stdout
+    assert f"examined in {number}.{spec.name}" in shown
+    assert "flag pv: found, but not configured" in shown
+    assert "flag [red]: found" in shown
+    assert "property cpus = 2: found, but not configured" in shown
+    found = json.loads(call("host", "show", "emu0", "--json").stdout)["examined"]
+    assert (found["flags"], found["properties"]) == (["[red]", "hvm", "pv"], {"cpus": "2"})
+    assert "examined" not in json.loads(call("host", "show", "emu1", "--json").stdout)
 
 
 def test_people_see_text_of_others_as_it_is(call: Callable[..., Result], a_flight: int) -> None:
