@@ -68,6 +68,7 @@ def role_of(ctx: StepContext, end: str) -> str:
 def with_fate(failure: StepFailure, source: Guest, before: Life) -> StepFailure:
     """The failed migration, and what became of the guest: it has to live on where it was."""
     try:
+        source.require_listed()  # a guest that has gone would only be waited for
         after = check_survived(before, [source], "a failed migration")
         fate = f"the guest lives on where it was (heartbeat {after.beat.seq})"
     except StepFailure as lost:
