@@ -93,6 +93,7 @@ class FakeHost:
         self.logs: Mapping[str, Path] = {}
         self.guard: Guard = no_guard
         self.trace: Trace = no_trace
+        self.toolstack_asked = ""
         self.closed = 0
         self.close_error: BaseException | None = None
         self._using = threading.Lock()

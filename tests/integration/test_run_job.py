@@ -78,6 +78,13 @@ def test_a_job_that_passes_has_its_steps_times_logs_and_console_offsets(lab: Lab
     assert fake(lab).closed == 1
 
 
+@pytest.mark.parametrize(("runvars", "toolstack"), [({}, "xl"), ({"toolstack": "libvirt"}, "libvirt")])
+def test_hosts_are_opened_with_the_jobs_toolstack(lab: Lab, runvars: dict[str, str], toolstack: str) -> None:
+    status, _ = one(lab, doing(lambda _: None), **runvars)
+    assert status is JobStatus.PASS
+    assert fake(lab).toolstack_asked == toolstack
+
+
 OUTCOMES: list[tuple[BaseException, JobStatus, StepStatus, str]] = [
     (StepFailure("Xen did wrong"), JobStatus.FAIL, S.FAIL, "work: Xen did wrong"),
     (InfraError("no disk"), JobStatus.BROKEN, S.BROKEN, "work: no disk"),

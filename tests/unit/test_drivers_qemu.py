@@ -163,6 +163,10 @@ def test_machines_open_known_hosts_and_refuse_others(tmp_path: Path) -> None:
     machines = LabMachines(lab(), tmp_path)
     host = machines.open("h")
     assert (host.name, host.address, host.power.get()) == ("h", "192.168.77.1", False)
+    assert type(host.toolstack).__name__ == "XlToolstack"
+    assert type(machines.open("h", toolstack="libvirt").toolstack).__name__ == "LibvirtToolstack"
+    with pytest.raises(ConfigError, match="no toolstack 'xe'"):
+        machines.open("h", toolstack="xe")
     with pytest.raises(ConfigError, match="hosts: h"):
         machines.open("other")
     assert LabMachines(lab("arm64"), tmp_path).open("h").power.get() is False
