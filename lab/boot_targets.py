@@ -10,7 +10,7 @@ from lab.flights.reuse import setup_key
 from lab.flights.runvars import Runvars
 from lab.flights.steps import Builds, Built, GuestFiles
 from lab.flights.xsm import MODES, boot_arguments
-from lab.hosts.protocols import BOOT_ARGUMENT, BootTarget
+from lab.hosts.protocols import BOOT_ARGUMENT, BootTarget, StartRequest
 from lab.images import BuiltImage, ImageStore
 
 MEDIA_IN_DOM0 = "/lab/media"
@@ -45,6 +45,7 @@ class BuiltImages:
                     f"xen_boot_append: {argument!r} is not a boot argument", hint="letters, digits and ._:/=@,+- only"
                 )
         flask = boot_arguments(runvars.choice("flask", MODES)) if runvars.get("flask") else ()
+        start = StartRequest(runvars.choice("host_start", list(StartRequest), default=StartRequest.AUTO))
         carried = [self._built(guest, kind="guest")] if guest else []
         carried += [self._built(stubdom, kind="stubdom")] if stubdom else []
         media = self._store.media([image.name for image in carried]) if carried else None
@@ -62,6 +63,7 @@ class BuiltImages:
             overlays=(tools.overlay,) if tools and tools.overlay else (),
             build_id=xen.build_id if xen else "",
             checksums=tools.checksums if tools else MappingProxyType({}),
+            start=start,
         )
 
     def _compiled(self, role: str, runvars: Runvars) -> tuple[Built | None, Built | None]:

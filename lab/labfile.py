@@ -73,10 +73,12 @@ class LabSettings(_Settings):
     """The `[lab]` table.
 
     At most `emulated_at_once` of the hosts that this lab starts itself run at one time; without it, all may.
+    `checkpoints_mib` is the disk that saved machines may take, in MiB; 0: every host boots from cold.
     """
 
     name: Name
     emulated_at_once: int | None = Field(default=None, ge=1)
+    checkpoints_mib: int = Field(default=0, ge=0, le=1 << 30)
 
 
 class LabFile(_Settings):

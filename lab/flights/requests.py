@@ -6,7 +6,7 @@ from typing import Final
 
 from lab.flights.model import Job
 from lab.flights.recipe import Role, find_recipe
-from lab.flights.reuse import setup_key
+from lab.flights.reuse import may_reuse, setup_key
 from lab.flights.runvars import Runvars
 from lab.flights.status import JobStatus
 from lab.hosts.model import Requirement
@@ -34,7 +34,7 @@ def request_of(job: Job, *, priority: int = 0, position: int = 0) -> Request:
                 role=role.name,
                 requirement=role_requirement(role, runvars),
                 equivalent=role.equivalent,
-                setup_key=setup_key(role.name, runvars),
+                setup_key=setup_key(role.name, runvars) if may_reuse(runvars) else None,
             )
             for role in recipe.roles
         ),

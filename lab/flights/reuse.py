@@ -12,7 +12,8 @@ from typing import Final
 from lab.flights.runvars import Runvars
 
 HOST_INPUTS: Final = (
-    "arch", "dom0_image", "dom0_mem", "flask", "guest_image", "stubdom_image", "xen_boot_append", "xenbuildjob",
+    "arch", "dom0_image", "dom0_mem", "flask", "guest_image", "host_start", "stubdom_image", "xen_boot_append",
+    "xenbuildjob",
 )  # fmt: skip
 """Runvars that decide how a host is set up (guest and stub domain, because dom0 gets them on its read-only media).
 
@@ -26,6 +27,11 @@ def readable_inputs(role: str) -> frozenset[str]:
     """What the set-up steps of `role` may read."""
     names = (*HOST_INPUTS, *_RESOLVED)
     return frozenset(names) | {f"{role}_{name}" for name in names}
+
+
+def may_reuse(runvars: Runvars) -> bool:
+    """Whether a job may take a host over as it stands; one that says how its hosts are to come up must see them do."""
+    return runvars.get("host_start", "auto") == "auto"
 
 
 def setup_key(role: str, runvars: Runvars) -> str:

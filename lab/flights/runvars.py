@@ -18,6 +18,7 @@ DECLARED: Final[Mapping[str, str]] = {
     "dom0_mem": "dom0's memory in MiB",
     "xen_boot_append": "further Xen command line arguments, separated by blanks",
     "flask": "boot Xen with XSM, in this FLASK mode: enforcing | permissive | late | disabled",
+    "host_start": "auto | cold | netboot: how hosts come up; auto starts from a checkpoint where there is one",
     "guest_image": "image manifest of the guest",
     "guest_kind": "pv | pvh | hvm",
     "stubdom_image": "image manifest of the stub domain in which an HVM guest's device model runs (default: in dom0)",
@@ -104,9 +105,9 @@ class Runvars:
             raise ConfigError(f"runvar {name}={text!r}: not a number from {low} to {high}")
         return int(text)
 
-    def choice(self, name: str, allowed: Iterable[str]) -> str:
-        """The value of `name`, one of `allowed`; `ConfigError` otherwise."""
-        value, options = self.require(name), list(allowed)
+    def choice(self, name: str, allowed: Iterable[str], *, default: str = "") -> str:
+        """The value of `name` (or `default`), one of `allowed`; `ConfigError` otherwise."""
+        value, options = self.get(name) or default or self.require(name), list(allowed)
         if value not in options:
             raise ConfigError(f"runvar {name}={value!r}: not one of {', '.join(options)}")
         return value

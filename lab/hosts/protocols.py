@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Literal, Protocol
 
 Guard = Callable[[], None]
 """Called while waiting, a few times a second; raises when the wait must end."""
@@ -105,6 +106,26 @@ class Shell(Protocol):
         """(host's wall clock minus ours, uncertainty), in seconds."""
 
 
+Start = Literal["cold", "checkpoint", "netboot"]
+"""How a machine came up: from power-on by its own loader, from a saved memory, or by its firmware over the network."""
+
+
+class StartRequest(StrEnum):
+    """How a machine is to come up: *auto* takes whatever is quickest."""
+
+    AUTO = "auto"
+    COLD = "cold"
+    NETBOOT = "netboot"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """How a host came up at its last power-on, and a line that says it to people."""
+
+    start: Start
+    note: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class BootTarget:
     """What a host is to boot: files on the controller and typed arguments.
@@ -113,7 +134,8 @@ class BootTarget:
     (no blank, quote or newline), so that none can smuggle another into a boot script. `media` is a read-only file
     system handed to dom0; `overlays` are archives unpacked over the initramfs, in their order. `key` names the whole
     (what was booted), for host reuse. What was built from source can be recognised when it runs: `build_id` is the
-    hypervisor's (empty: not known), `checksums` maps programs of the toolstack to their SHA-256.
+    hypervisor's (empty: not known), `checksums` maps programs of the toolstack to their SHA-256. `start` is how the
+    host is to come up.
     """
 
     key: str
@@ -126,6 +148,7 @@ class BootTarget:
     overlays: tuple[Path, ...] = ()
     build_id: str = ""
     checksums: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    start: StartRequest = StartRequest.AUTO
 
 
 BOOT_ARGUMENT = re.compile(r"[A-Za-z0-9._:/=@,+-]+")
@@ -139,6 +162,9 @@ class Boot(Protocol):
 
     def wait_ready(self, *, timeout_s: float, guard: Guard = no_guard) -> None:
         """Return once dom0 says it is ready and its shell answers; `InfraError` with the console's tail otherwise."""
+
+    def started(self) -> Started:
+        """How the host came up; `InfraError` when it never did."""
 
 
 class GuestConsole(Protocol):

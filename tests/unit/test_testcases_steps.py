@@ -23,6 +23,7 @@ from lab.hosts.protocols import (
     GuestConfig,
     GuestState,
     Heartbeat,
+    Started,
     no_guard,
     no_trace,
 )
@@ -308,6 +309,9 @@ class FakeBoot:
         if not self.ready:
             raise InfraError("dom0 did not come up")
 
+    def started(self) -> Started:
+        return Started(start="checkpoint", note="started from checkpoint 12345678")
+
 
 @dataclass
 class FakeHost:
@@ -451,6 +455,8 @@ def test_booting_switches_off_and_on_and_says_how_long_it_took(ctx: FakeContext,
     host_boot(ctx)
     assert host.power.asked == [False, True]
     assert float(ctx.runvars.get("host_boot_s")) >= 0
+    assert ctx.runvars.get("host_boot_from") == "checkpoint"
+    assert any("checkpoint 12345678" in line for line in ctx.lines)
 
 
 def test_a_host_that_does_not_come_up_is_the_labs_trouble(ctx: FakeContext, host: FakeHost) -> None:

@@ -15,6 +15,7 @@ from lab.hosts.drivers.guest.feed import LOGS, GuestFeed
 from lab.hosts.drivers.guest.libvirt import LibvirtToolstack
 from lab.hosts.drivers.guest.libvirtd import Libvirtd
 from lab.hosts.drivers.guest.xl import XlToolstack
+from lab.hosts.drivers.machine.checkpoint_store import CheckpointStore
 from lab.hosts.drivers.machine.place import Place
 from lab.hosts.drivers.machine.qemu import ARCHITECTURES, NETWORK, QemuPower
 from lab.hosts.drivers.shell.identity import identity_of
@@ -51,7 +52,11 @@ def power_of(lab: LabFile, name: str, home: Path) -> QemuPower:
     """The host's power alone."""
     host = lab.settings(name)
     return QemuPower(
-        place=Place(home, name), settings=host.driver, index=lab.index_of(name), arch=ARCHITECTURES[host.arch]
+        place=Place(home, name),
+        settings=host.driver,
+        index=lab.index_of(name),
+        arch=ARCHITECTURES[host.arch],
+        checkpoints=CheckpointStore(home / "checkpoints", lab.lab.checkpoints_mib),
     )
 
 

@@ -13,11 +13,13 @@ from lab.hosts.drivers.machine.place import Place
 from lab.hosts.drivers.machine.qemu import QemuPower
 from lab.hosts.drivers.shell.ssh import SshShell
 from lab.hosts.health import panic_reason
-from lab.hosts.protocols import BootTarget, Guard, no_guard
+from lab.hosts.power import switch
+from lab.hosts.protocols import BootTarget, Guard, Started, no_guard
 
 _XEN_PANIC = re.compile(rb"\(XEN\)[^\n]*(?:Panic on CPU|Xen BUG at|FATAL TRAP|FATAL PAGE FAULT)[^\n]*")
 _XEN_BANNER = re.compile(rb"\(XEN\)[^\n]*Xen version|Xen version \d")
 _SETTLE_S = 1.0
+_RESTORED_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,29 @@ class DirectBoot:
         """Return once dom0 says it is ready and its shell answers.
 
         A panic of Xen is a `StepFailure`; anything else that goes wrong is an `InfraError`, at once where it shows.
+        A host that does not get ready from a checkpoint is booted from cold instead; only that counts.
         """
+        record = self.place.boot()
+        if record is not None and record.start == "checkpoint":
+            try:
+                self._wait_ready(timeout_s=min(timeout_s, _RESTORED_LIMIT_S), guard=guard)
+                return
+            except (InfraError, StepFailure) as error:
+                guard()  # what ends the wait as a whole is no fault of the checkpoint
+                self.power.discard(record.checkpoint)
+                switch(self.power, False, wait=self.power.wait)
+                switch(self.power, True, wait=self.power.wait)
+                self.place.add_note(f"from checkpoint {record.checkpoint[:8]} it did not get ready: {error.message}")
+        self._wait_ready(timeout_s=timeout_s, guard=guard)
+
+    def started(self) -> Started:
+        """How the host came up."""
+        record = self.place.boot()
+        if record is None:
+            raise InfraError(f"{self.place.name}: was never powered on")
+        return Started(start=record.start, note=record.note)
+
+    def _wait_ready(self, *, timeout_s: float, guard: Guard) -> None:
         until = time.monotonic() + timeout_s
         record = self.place.boot()
         if record is None:
@@ -68,6 +92,7 @@ class DirectBoot:
             found = self.console.wait_for(ready, since=record.console_offset, timeout_s=0.0)
         said = found.group().decode(errors="replace").strip() if found is not None else ""
         if said.startswith("LAB-HOST-READY") and not off:
+            self.power.keep()
             self._open_shell(max(5.0, until - time.monotonic()))
             return
         if found is not None and not said.startswith("LAB-HOST-READY"):

@@ -54,11 +54,20 @@ def runs(accel: Accel, *, within_s: float = 5.0) -> bool:
 
 
 @functools.cache
+def qemu_build(program: str) -> str:
+    """What the installed QEMU `program` calls itself, with its packager's version; empty when there is none."""
+    try:
+        return subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.partition(
+            "\n"
+        )[0]
+    except OSError:
+        return ""
+
+
 def qemu_version(program: str) -> tuple[int, int]:
     """The version of the installed QEMU `program`; (0, 0) when there is none."""
     try:
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-        major, minor = said.split("version ")[1].split()[0].split(".")[:2]
+        major, minor = qemu_build(program).split("version ")[1].split()[0].split(".")[:2]
         return int(major), int(minor)
-    except (OSError, IndexError, ValueError):
+    except (IndexError, ValueError):
         return 0, 0

@@ -11,7 +11,8 @@ from lab.hosts.protocols import BOOT_ARGUMENT, BootTarget
 from lab.labfile import QemuSettings
 
 # These save time under emulation and change nothing of what is tested.
-XEN_ARGS = ("loglvl=all", "guest_loglvl=all", "bootscrub=0")
+# Xen's log must hold its banner for as long as the host is used: one that comes from a checkpoint has no other.
+XEN_ARGS = ("loglvl=all", "guest_loglvl=all", "conring_size=256k", "bootscrub=0")
 DOM0_ARGS = ("console=hvc0", "cryptomgr.notests", "init_on_alloc=0", "audit=0", "ipv6.disable=1")
 
 
@@ -38,6 +39,12 @@ class Architecture(Protocol):
 
     def boot_options(self, settings: QemuSettings, target: BootTarget) -> list[str]:
         """The options that load Xen and dom0 without firmware's help; `ConfigError` when an argument is not allowed."""
+
+    def boot_script(self, host: str, base: str, settings: QemuSettings, target: BootTarget) -> str:
+        """The script that loads them over the network from `base`; `ConfigError` where this machine cannot do so."""
+
+    def netboot_options(self, settings: QemuSettings, target: BootTarget) -> list[str]:
+        """The options with which its firmware boots over the network."""
 
 
 def xen_arguments(settings: QemuSettings, target: BootTarget, *own: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.errors import ConfigError
 from lab.hosts.drivers.machine import accel
 from lab.hosts.drivers.machine.architecture import (
     check_arguments,
@@ -51,3 +52,13 @@ class Arm64:
             "-device", f"guest-loader,addr={_INITRAMFS_AT:#x},initrd=initramfs",
             *media_options(target),
         ]  # fmt: skip
+
+    def boot_script(self, host: str, base: str, settings: QemuSettings, target: BootTarget) -> str:
+        """Not yet."""
+        del base, settings, target
+        raise ConfigError(f"host {host}: emulated arm64 hosts do not boot over the network", hint="host_start=cold")
+
+    def netboot_options(self, settings: QemuSettings, target: BootTarget) -> list[str]:
+        """Not yet; `boot_script` has refused."""
+        del settings
+        return media_options(target)

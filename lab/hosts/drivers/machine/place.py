@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import InfraError
-from lab.hosts.protocols import BootTarget
+from lab.hosts.protocols import BootTarget, Start, StartRequest
 
 _PLAIN = re.compile(r"[A-Za-z0-9._/-]+")
 _LONGEST_SOCKET_FOLDER = 100 - len("/" + "x" * 32 + ".console")
@@ -22,12 +22,19 @@ _LONGEST_SOCKET_FOLDER = 100 - len("/" + "x" * 32 + ".console")
 
 @dataclass(frozen=True, kw_only=True)
 class BootRecord:
-    """What one power-on left for whoever uses the host: `mark` is what this boot says when it is ready."""
+    """What one power-on left for whoever uses the host: `mark` is what this boot says when it is ready.
+
+    `start` is how the machine came up, `note` says it to people. `checkpoint` is the key of the checkpoint it was
+    started from, or of the one that it can be saved as once it is ready; empty when there is none.
+    """
 
     mark: str
     ssh_port: int
     console_offset: int
     accel: str
+    start: Start = "cold"
+    checkpoint: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class Place:
         return socket_folder(self.home)
 
     def socket(self, kind: str) -> str:
-        """The path of one of the host's sockets: serial, console, qmp, vm, sw or libvirt."""
+        """The path of one of the host's sockets: serial, console, qmp, vm, sw or libvirt; identity: its pipes."""
         return f"{self.switch_folder}/{self.name}.{kind}"
 
     def create(self) -> None:
@@ -109,6 +116,7 @@ class Place:
             overlays=tuple(Path(path) for path in data.get("overlays", ())),
             build_id=data.get("build_id", ""),
             checksums=data.get("checksums", {}),
+            start=StartRequest(data.get("start", "auto")),
         )
 
     def save_boot(self, record: BootRecord) -> None:
@@ -119,6 +127,16 @@ class Place:
         """The last power-on; None when there was none."""
         data = _read(self.folder / "boot.json")
         return None if data is None else BootRecord(**data)
+
+    def add_note(self, text: str) -> None:
+        """Add to what people are told of the power-on that is now."""
+        if (record := self.boot()) is not None:
+            self.save_boot(dataclasses.replace(record, note=f"{text}; {record.note}" if record.note else text))
+
+    @property
+    def checkpoint(self) -> Path:
+        """A link to the checkpoint that the machine is started from."""
+        return self.folder / "checkpoint"
 
 
 def socket_folder(home: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.hosts.bootscript import ipxe_script
 from lab.hosts.drivers.machine import accel
 from lab.hosts.drivers.machine.architecture import (
     check_arguments,
@@ -43,8 +44,23 @@ class X86:
     def boot_options(self, settings: QemuSettings, target: BootTarget) -> list[str]:
         """Xen as a multiboot kernel; the list of modules has dom0's kernel and arguments, then its initramfs."""
         check_arguments(target)
-        memory = f"dom0_mem={settings.dom0_memory_mib}M,max:{settings.dom0_memory_mib}M"
-        xen = xen_arguments(settings, target, "console=com1", "com1=115200,8n1", memory)
         modules = f"kernel {quoted(dom0_arguments(target))},initramfs"
-        iommu = ["-device", "amd-iommu"] if settings.iommu else []
-        return ["-kernel", "hypervisor", "-append", xen, "-initrd", modules, *media_options(target), *iommu]
+        loaded = ["-kernel", "hypervisor", "-append", _xen(settings, target), "-initrd", modules]
+        return [*loaded, *media_options(target), *_iommu(settings)]
+
+    def boot_script(self, host: str, base: str, settings: QemuSettings, target: BootTarget) -> str:
+        """The same, loaded by iPXE."""
+        return ipxe_script(host, base, _xen(settings, target).split(), dom0_arguments(target).split())
+
+    def netboot_options(self, settings: QemuSettings, target: BootTarget) -> list[str]:
+        """SeaBIOS and then iPXE's ROM of the network card, which speak on the serial console."""
+        return ["-boot", "n", "-machine", "graphics=off", *media_options(target), *_iommu(settings)]
+
+
+def _xen(settings: QemuSettings, target: BootTarget) -> str:
+    memory = f"dom0_mem={settings.dom0_memory_mib}M,max:{settings.dom0_memory_mib}M"
+    return xen_arguments(settings, target, "console=com1", "com1=115200,8n1", memory)
+
+
+def _iommu(settings: QemuSettings) -> list[str]:
+    return ["-device", "amd-iommu"] if settings.iommu else []
