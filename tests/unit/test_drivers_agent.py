@@ -74,3 +74,10 @@ def test_a_request_is_one_line_of_the_agents_language() -> None:
     for verb, argument in (("PING", ""), ("sh x", ""), ("sh", "a\nb"), ("sh", "a\rb"), ("sh", "x" * 5000)):
         with pytest.raises(ConfigError):
             agent.request("ab", verb, argument)
+
+
+def test_lines_that_end_the_other_way_round_are_lines() -> None:
+    """As Xen prints them when it is the shim of a guest."""
+    found = agent.reply("ready\n\rLAB-OUT aa one\n\rLAB-OUT aa two\n\rLAB-REPLY aa ok exit=0\n\r", "aa")
+    assert found is not None
+    assert (found.ok, found.lines) == (True, ("one", "two"))

@@ -64,7 +64,7 @@ def reply(text: str, ident: str) -> AgentReply | None:
     lines: list[str] = []
     output, last = f"LAB-OUT {ident}", f"LAB-REPLY {ident} "
     for line in whole_lines(text):
-        line = line.rstrip("\r")
+        line = line.strip("\r")  # the PV shim ends its lines the other way round
         if line == output or line.startswith(output + " "):
             lines.append(line[len(output) + 1 :])
         elif last in line:
