@@ -119,17 +119,20 @@ def test_the_build_a_picked_job_boots_from_comes_along() -> None:
 
 
 def test_samples_are_spread_over_their_architectures_but_for_the_full_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    family = tuple(
-        Variant(name=name, recipe="test-xl", arches=("amd64", "arm64"), sample="s", flights=EVERYWHERE)
-        for name in ("a", "b", "c")
-    )
-    monkeypatch.setattr("lab.flights.matrix.flights.FAMILIES", (family,))
-    assert [(variant.name, arch) for variant, arch in placed("smoke")] == [
+    def variant(name: str, *arches: str, sample: str = "s") -> Variant:
+        return Variant(name=name, recipe="test-xl", arches=arches, sample=sample, flights=EVERYWHERE)
+
+    here = (variant("a", "amd64"), variant("b", "amd64"), variant("c", "amd64"), variant("d", "amd64", sample=""))
+    there = (variant("a", "arm64"), variant("b", "arm64"), variant("d", "arm64", sample=""))
+    monkeypatch.setattr("lab.flights.matrix.flights.FAMILIES", (there, here))
+    assert sorted((variant.name, arch) for variant, arch in placed("smoke")) == [
         ("a", "amd64"),
         ("b", "arm64"),
         ("c", "amd64"),
+        ("d", "amd64"),
+        ("d", "arm64"),
     ]
-    assert len(list(placed("full"))) == 6
+    assert len(list(placed("full"))) == 7
 
 
 def test_the_dump_has_a_fact_a_line_and_the_recipe_first() -> None:

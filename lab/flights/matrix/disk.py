@@ -14,6 +14,7 @@ def _disk(name: str, xen: str, *flights: str, **more: str) -> Variant:
         recipe="test-disk",
         runvars={"guest_kind": "pv", "disk_format": disk_format, **more},
         images={"dom0_image": xen},
+        sample="disk",
         flights=flights,
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from types import MappingProxyType
 from typing import Final
 
@@ -81,14 +80,21 @@ def flight_specs(
 
 def placed(flight: str) -> Iterator[tuple[Variant, str]]:
     """The flight's variants with the architectures each is tested on, in their own order."""
-    chosen = [variant for family in FAMILIES for variant in family if flight in variant.flights]
-    for group, members in groupby(chosen, key=lambda variant: variant.sample):
-        for place, variant in enumerate(members):
-            arches = variant.arches
-            if group and flight != FULL:
-                arches = (arches[place % len(arches)],)
-            for arch in arches:
-                yield variant, arch
+    chosen = [(v, arch) for family in FAMILIES for v in family if flight in v.flights for arch in v.arches]
+    if flight == FULL:
+        yield from chosen
+        return
+    samples: dict[str, dict[str, list[str]]] = {}
+    for variant, arch in chosen:
+        samples.setdefault(variant.sample, {}).setdefault(variant.name, []).append(arch)
+    kept = {
+        (sample, name): sorted(arches)[place % len(arches)]
+        for sample, names in samples.items()
+        for place, (name, arches) in enumerate(sorted(names.items()))
+    }
+    for variant, arch in chosen:
+        if not variant.sample or kept[variant.sample, variant.name] == arch:
+            yield variant, arch
 
 
 def _sourced(variant: Variant, sources: Sequence[str]) -> Variant:

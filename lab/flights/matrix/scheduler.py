@@ -31,6 +31,7 @@ def _scheduler(
         images={"dom0_image": OLDER},
         arches=(arch,),
         build=build,
+        sample="scheduler",
     )
 
 

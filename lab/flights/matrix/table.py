@@ -26,9 +26,9 @@ class Variant:
     """A kind of test job: the end of its name, its recipe, the runvars that set it apart, the host flags it needs.
 
     `images` says which Xen its hosts boot, by runvar: `xen-4.17` stands for the image `dom0-xen-4.17-ARCH`,
-    `libvirt-xen-4.17` for `dom0-libvirt-xen-4.17-ARCH`. `arches` are those it is tested on. Variants with the same
-    `sample` are spread over their architectures (OSSTest's stripes): each lands on one of them, the next on the next,
-    except in the full flight, where all are there.
+    `libvirt-xen-4.17` for `dom0-libvirt-xen-4.17-ARCH`. `arches` are those it is tested on. What has a `sample` is
+    spread over architectures, as OSSTest does it: of the variants of one name each flight but the full one tests one
+    architecture, and the next name of that sample another.
     """
 
     name: str
@@ -39,4 +39,4 @@ class Variant:
     arches: tuple[str, ...] = ("amd64",)
     build: Build = "packaged"
     sample: str = ""
-    flights: tuple[str, ...] = (FULL,)
+    flights: tuple[str, ...] = (XEN_UNSTABLE, FULL)
