@@ -40,7 +40,12 @@ class Harmless:
         )
 
 
-HARMLESS: Final[tuple[Harmless, ...]] = ()
+HARMLESS: Final[tuple[Harmless, ...]] = (
+    Harmless(
+        "dom0_t", "unlabeled_t", "event", "status",
+        "leak-check asks for the state of every event channel of dom0; one that is free has no label yet",
+    ),
+)
 """Each line excuses a denial in every job: the reason has to hold for all of them."""
 
 
