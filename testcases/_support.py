@@ -160,6 +160,8 @@ def stubdom_missing(readings: Readings, runvars: Runvars) -> str | None:
     for needed, what in (("hvm-3.0-x86_64", "HVM guests"), ("xen-3.0-x86_64", "PV guests, as a stub domain is one")):
         if needed not in capabilities:
             return f"this Xen runs no {what} here (xen_caps: {' '.join(capabilities) or 'none'})"
+    if readings["proxy"].exit_status != 0:
+        return "dom0 has no vchan-socket-proxy in its path, by which libxl speaks to the QEMU of a stub domain"
     return None
 
 
@@ -171,7 +173,9 @@ SUPPORT: Final[Mapping[str, Support]] = MappingProxyType(
             scheduler_missing, MappingProxyType({"info": "xl info", "log": "xl dmesg", "domains": "xl list"})
         ),
         "hvm": Support(capability_missing("hvm")),
-        "stubdom": Support(stubdom_missing),
+        "stubdom": Support(
+            stubdom_missing, MappingProxyType({"info": "xl info", "proxy": "command -v vchan-socket-proxy"})
+        ),
         "pvh": Support(capability_missing("hvm")),
         "save-restore": Support(move_missing("save", "restore"), _HELP),
         "live-migration": Support(

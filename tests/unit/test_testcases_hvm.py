@@ -148,6 +148,13 @@ def test_where_a_stub_domain_cannot_run_the_job_is_blocked(
             support_check(ctx)
 
 
+def test_a_toolstack_without_the_proxy_to_a_stub_domains_qemu_blocks_the_job(ctx: FakeContext, host: FakeHost) -> None:
+    host.shell.answers = {"xl info": INFO.format(17, CAPS), "command -v vchan-socket-proxy": (127, "")}
+    ctx.args = {"needs": "stubdom"}
+    with pytest.raises(Blocked, match="dom0 has no vchan-socket-proxy"):
+        support_check(ctx)
+
+
 # --- the boot disk
 
 
