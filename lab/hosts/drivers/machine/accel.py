@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,8 @@ Accel = Literal["tcg", "kvm"]
 # mov dx, 0x501; mov al, 0x2a; out dx, al; hlt: makes isa-debug-exit end QEMU with (0x2a << 1) | 1.
 _BOOT_SECTOR = bytes.fromhex("ba0105b02aeef4").ljust(510, b"\0") + b"\x55\xaa"
 _DONE = 0x2A << 1 | 1
+_looking = threading.Lock()
+"""A job boots its hosts at once, each in a thread of its own: the first one finds out, the others read its note."""
 
 
 def choose(wanted: Literal["auto", "tcg", "kvm"], notes: Path) -> Accel:
@@ -28,10 +31,11 @@ def choose(wanted: Literal["auto", "tcg", "kvm"], notes: Path) -> Accel:
             if not os.access("/dev/kvm", os.R_OK | os.W_OK):
                 return "tcg"
     note = notes / f"accel-{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
-    if not note.exists():
-        new = note.with_suffix(f".{os.getpid()}")
-        new.write_text("kvm" if runs("kvm") else "tcg")
-        new.replace(note)
+    with _looking:
+        if not note.exists():
+            new = note.with_suffix(f".{os.getpid()}")
+            new.write_text("kvm" if runs("kvm") else "tcg")
+            new.replace(note)
     return "kvm" if note.read_text() == "kvm" else "tcg"
 
 
