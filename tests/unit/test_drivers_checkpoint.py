@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,18 @@ def test_a_files_digest_follows_its_content(tmp_path: Path) -> None:
     assert store.digest(file) == hashlib.sha256(b"three").hexdigest()
     (store.folder / ".digests.json").write_text("{torn")
     assert store.digest(file) == hashlib.sha256(b"three").hexdigest()
+
+
+def test_hosts_that_boot_at_once_digest_their_files_without_harm(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints", 1)
+    files = [tmp_path / str(number) for number in range(8)]
+    for file in files:
+        file.write_bytes(file.name.encode())
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for _ in range(20):
+            (store.folder / ".digests.json").unlink(missing_ok=True)
+            assert list(pool.map(store.digest, files)) == [hashlib.sha256(f.name.encode()).hexdigest() for f in files]
+    assert [path.name for path in store.folder.iterdir()] == [".digests.json"]
 
 
 # --- who a restored machine is

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ class CheckpointStore:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         known = {name: note for name, note in known.items() if Path(name).exists()} | {str(found): [sign, digest]}
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        new = notes.with_name(f"{notes.name}.{os.getpid()}")
+        # a job's hosts boot in threads of one process; what another one notes meanwhile may be lost, and is found again
+        new = notes.with_name(f"{notes.name}.{os.getpid()}.{threading.get_ident()}")
         new.write_text(json.dumps(known))
         new.replace(notes)
         return digest
