@@ -27,7 +27,7 @@ def test_one_job_of_each_family_passes_or_says_what_it_needs(cli: Cli) -> None:
     told = {name: (job["status"], job["reason"]) for name, job in jobs.items()}
     # XTF's sources are in no Debian package: without a tree of them the job is blocked, and says so
     assert told.pop(XTF)[0] == "blocked"
-    assert "xtf" in jobs[XTF]["reason"]
+    assert "Xen Test Framework" in jobs[XTF]["reason"]
     assert {status for status, _ in told.values()} == {"pass"}, told
     assert int(jobs[LIBVIRT]["runvars"]["downtime_ms"]) >= 0
     assert jobs[XSM]["runvars"]["xenbuildjob"] == "build-amd64-xen-4.17-xsm"
