@@ -10,8 +10,6 @@ from typing import Final
 
 from lab.flights.matrix.table import EVERYWHERE, FULL, NEWEST, OLDER, Variant
 
-OLDEST: Final = "xen-4.14"
-
 
 def _upgrade(kind: str, source: str, target: str, *flights: str, name: str) -> Variant:
     return Variant(
@@ -38,7 +36,6 @@ VARIANTS: Final = (
     _upgrade("pv", OLDER, NEWEST, *EVERYWHERE, name="migrupgrade"),
     _upgrade("pvh", OLDER, NEWEST, FULL, name="migrupgrade-pvh"),
     _upgrade("hvm", OLDER, NEWEST, FULL, name="migrupgrade-hvm"),
-    _upgrade("pv", OLDEST, OLDER, FULL, name="migrupgrade-oldest"),
     _pair("pv", OLDER),
     _pair("pvh", NEWEST),
     Variant(
