@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lab.errors import ConfigError
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder of the program: manifests, migrations, the default lab.toml."""
+
+BROKERS = frozenset({"redis", "rediss", "sentinel", "amqp", "amqps"})
+"""The kinds of broker a URL may name."""
 
 
 def _default_home() -> Path:
@@ -34,6 +37,13 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=15.0, gt=0, description="a job whose worker is silent for so long is taken from it")
     retries: int = Field(default=2, ge=0, le=9, description="how often a broken job is tried again")
     min_free_mib: int = Field(default=1024, ge=0, description="no flight starts with less free disk than this")
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, url: str) -> str:
+        if url and url.partition("://")[0] not in BROKERS:
+            raise ValueError("no broker of this kind is supported; use redis://… or amqp://…, or leave it out")
+        return url
 
     @property
     def database(self) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
-import threading
 import time
 from types import TracebackType
 
 from lab.context import Lab
 from lab.db import hosts
-from lab.db.leadership import leadership
+from lab.db.leadership import make_candidate
 from lab.errors import InfraError
-from lab.services.lead import lead
+from lab.services.elect import LOOK_EVERY_S, Term
 
 WORKER_STOP_S = 120.0
 
@@ -24,13 +22,15 @@ class Engine:
 
     Call `keep()` now and then: when the process that ran the lab has ended, this one takes over; when its own worker
     died, it starts another one.
+
+    With a broker of its own (`LAB_BROKER_URL`) a lab has leaders and workers of its own, too: then this runs nothing.
     """
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._held = contextlib.ExitStack()
-        self._stop = threading.Event()
-        self._leader: threading.Thread | None = None
+        self._embedded = not lab.settings.broker_url
+        self._candidate = make_candidate(lab.sessions.kw["bind"], lab.settings.home)
+        self._term: Term | None = None
         self._worker: subprocess.Popen[bytes] | None = None
         self._lifeline: int | None = None
         self._deaths: list[float] = []
@@ -43,25 +43,24 @@ class Engine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._lab.bell.ring()
-        if self._leader is not None:
-            self._leader.join(timeout=10)
+        if self._term is not None:
+            self._term.end(timeout_s=10)
         self._stop_worker()
-        self._held.close()
+        self._candidate.close()
 
     def keep(self) -> None:
         """Make sure that somebody leads and that our worker lives; cheap, at most twice a second."""
-        if time.monotonic() < self._next:
+        if not self._embedded or time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + 0.5
-        if self._leader is None:
-            engine = self._lab.sessions.kw["bind"]
-            if not self._held.enter_context(leadership(engine, self._lab.settings.home)):
-                self._held.close()
-                return
-            self._leader = threading.Thread(target=lead, args=(self._lab, self._stop), name="leader", daemon=True)
-            self._leader.start()
+        self._next = time.monotonic() + LOOK_EVERY_S
+        leads = self._candidate.leads()
+        if leads and self._term is None:
+            self._term = Term(self._lab)
+        elif not leads and self._term is not None:
+            self._term.end()
+            self._term = None
+        if not leads:
+            return
         if self._worker is None:
             self._start_worker()
         elif self._worker.poll() is not None:

@@ -1,4 +1,4 @@
-"""Bells and leadership: who is woken, and who leads."""
+"""Bells: who is woken."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
 from lab.db.bell import PostgresBell, SocketBell
-from lab.db.leadership import leadership
 from lab.db.session import make_engine
 
 
@@ -148,24 +147,3 @@ def test_a_bell_whose_server_is_away_waits_instead_of_failing() -> None:
     assert time.monotonic() - begun >= 0.25, "else the leader would spin"
     bell.close()
     engine.dispose()
-
-
-def test_of_two_contenders_one_leads_until_it_ends(engine: Engine, database_url: str, tmp_path: Path) -> None:
-    other = make_engine(database_url)
-    with leadership(engine, tmp_path) as first:
-        with leadership(other, tmp_path) as second:
-            assert (first, second) == (True, False)
-        with leadership(other, tmp_path) as again:
-            assert not again
-    with leadership(other, tmp_path) as second:
-        assert second
-        with leadership(engine, tmp_path) as first:
-            assert not first
-    other.dispose()
-
-
-def test_leadership_is_given_back_when_the_leader_fails(engine: Engine, tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), leadership(engine, tmp_path):
-        raise ZeroDivisionError
-    with leadership(engine, tmp_path) as got:
-        assert got
