@@ -97,6 +97,7 @@ def bootstrap(settings: Settings) -> Lab:
         bell=make_bell(settings, engine),
         dispatch=CeleryDispatch(settings),
         limit=lab_file.limit(),
+        scheduler=lab_file.scheduler,
     )
 
 

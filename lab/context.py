@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ from lab.flights.steps import Builds, GuestFiles
 from lab.hosts.model import Host
 from lab.hosts.protocols import BootTarget, Machines
 from lab.hosts.slots import Limit
+from lab.labfile import SchedulerSettings
 from lab.settings import Settings
 
 
@@ -70,6 +71,8 @@ class Lab:
     dispatch: Dispatch
     limit: Limit | None = None
     """How many of the hosts may run at once."""
+    scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
+    """How tenants share the hosts."""
 
     @property
     def logs(self) -> Path:

@@ -11,11 +11,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from lab.errors import ConfigError
+from lab.flights.model import TENANT
 from lab.hosts.model import Host, PropertyValue
 from lab.hosts.slots import Limit
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
 Flag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Tenant = Annotated[str, StringConstraints(pattern=TENANT.pattern)]
+Share = Annotated[float, Field(gt=0, le=1e6)]
 PropertyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 
 
@@ -81,10 +84,31 @@ class LabSettings(_Settings):
     checkpoints_mib: int = Field(default=0, ge=0, le=1 << 30)
 
 
+class SchedulerSettings(_Settings):
+    """The `[scheduler]` table: how tenants share the hosts, and what is assumed where history knows nothing.
+
+    A tenant with `shares` 2 gets twice the host time of one with 1 (the default) while both have jobs waiting.
+    What a tenant has used counts half after `usage_half_life_h` hours. A job that never ran is expected to take
+    `default_duration_s`, and to take no longer than `default_duration_p90_s` nine times out of ten.
+    """
+
+    shares: dict[Tenant, Share] = Field(default_factory=dict)
+    usage_half_life_h: float = Field(default=24.0, gt=0, le=24 * 365)
+    default_duration_s: float = Field(default=900.0, gt=0, le=30 * 86_400)
+    default_duration_p90_s: float = Field(default=3600.0, gt=0, le=30 * 86_400)
+
+    @model_validator(mode="after")
+    def _p90_is_not_less(self) -> SchedulerSettings:
+        if self.default_duration_p90_s < self.default_duration_s:
+            raise ValueError("default_duration_p90_s is less than default_duration_s; raise it")
+        return self
+
+
 class LabFile(_Settings):
     """A lab as its operator described it. Read it with `load_lab_file`."""
 
     lab: LabSettings
+    scheduler: SchedulerSettings = SchedulerSettings()
     host: tuple[HostSettings, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")

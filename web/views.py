@@ -85,6 +85,7 @@ class FlightLine:
     intended: str
     blessing: str
     submitter: str
+    tenant: str
     note: str
     started: datetime
     finished: datetime | None
@@ -102,6 +103,7 @@ def flight_line(flight: Flight, now: datetime) -> FlightLine:
         intended=flight.intended.value,
         blessing=flight.blessing.value,
         submitter=flight.submitter,
+        tenant=flight.tenant,
         note=flight.note,
         started=flight.started,
         finished=flight.finished,

@@ -52,6 +52,7 @@ def flight() -> None:
     help="What the flight counts as once it has ended.",
 )
 @click.option("--note", default="", help="A line about why.")
+@click.option("--tenant", default="", help="Whose share of the hosts it uses (default: you).")
 @lab_option
 @json_option
 def run(
@@ -62,6 +63,7 @@ def run(
     branch: str,
     intended: str,
     note: str,
+    tenant: str,
     lab_file: Path | None,
     *,
     as_json: bool,
@@ -84,7 +86,14 @@ def run(
         build_images(make_image_store(lab.settings), [*images_of(specs), *builders])
         with lab.sessions.begin() as session:
             number = construct_flight(
-                session, lab, specs, branch=branch, intended=Blessing(intended), submitter=getpass.getuser(), note=note
+                session,
+                lab,
+                specs,
+                branch=branch,
+                intended=Blessing(intended),
+                submitter=getpass.getuser(),
+                tenant=tenant,
+                note=note,
             )
         ended = fly(lab, number, engine)
     if as_json:

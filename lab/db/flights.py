@@ -68,6 +68,7 @@ def _flight(row: FlightRow, jobs: Iterable[Job]) -> Flight:
         started=row.started,
         finished=row.finished,
         submitter=row.submitter,
+        tenant=row.tenant,
         note=row.note,
         jobs=listed,
     )
@@ -86,6 +87,7 @@ def add_flight(
     branch: str,
     intended: Blessing,
     submitter: str,
+    tenant: str = "",
     note: str,
     jobs: Sequence[JobSpec],
     now: datetime,
@@ -98,6 +100,7 @@ def add_flight(
         blessing=Blessing.RUNNING.value,
         started=now,
         submitter=submitter,
+        tenant=tenant or submitter,
         note=note,
         jobs=[
             JobRow(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy import JSON, Double, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlalchemy import text as sql
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -21,11 +21,15 @@ class FlightRow(Base):
     started: Mapped[moment]
     finished: Mapped[maybe_moment]
     submitter: Mapped[short]
+    tenant: Mapped[short] = mapped_column(default="", server_default="")
     note: Mapped[text]
 
     jobs: Mapped[list[JobRow]] = relationship(order_by="JobRow.position", cascade="all, delete-orphan")
 
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    __table_args__ = (
+        Index("ix_flights_open", "id", sqlite_where=sql("finished IS NULL"), postgresql_where=sql("finished IS NULL")),
+        {"sqlite_autoincrement": True},
+    )
 
 
 class JobRow(Base):
@@ -43,6 +47,7 @@ class JobRow(Base):
     queued: Mapped[moment]
 
     runvars: Mapped[list[RunvarRow]] = relationship(order_by="RunvarRow.name", cascade="all, delete-orphan")
+    wait: Mapped[WaitRow | None] = relationship(cascade="all, delete-orphan")
     attempts: Mapped[list[AttemptRow]] = relationship(order_by="AttemptRow.number", cascade="all, delete-orphan")
 
 
@@ -83,6 +88,9 @@ class AttemptRow(Base):
     __table_args__ = (
         ForeignKeyConstraint(["flight", "job"], ["jobs.flight", "jobs.name"], ondelete="CASCADE"),
         UniqueConstraint("flight", "job", "number"),
+        Index(
+            "ix_attempts_open", "until", sqlite_where=sql("finished IS NULL"), postgresql_where=sql("finished IS NULL")
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -189,3 +197,56 @@ class EventRow(Base):
     data: Mapped[json_object]
 
     __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class WaitRow(Base):
+    """Why a queued job waits, and when and where it is expected to run; the leader writes it (see `lab.db.waits`)."""
+
+    __tablename__ = "waits"
+
+    flight: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    job: Mapped[short] = mapped_column(primary_key=True)
+    kind: Mapped[short]
+    text: Mapped[text]
+    data: Mapped[json_object]
+    place: Mapped[int | None] = mapped_column(index=True)
+    start_p50: Mapped[maybe_moment]
+    start_p90: Mapped[maybe_moment]
+    end_p50: Mapped[maybe_moment]
+    end_p90: Mapped[maybe_moment]
+    hosts: Mapped[json_object]
+    updated: Mapped[moment]
+
+    __table_args__ = (ForeignKeyConstraint(["flight", "job"], ["jobs.flight", "jobs.name"], ondelete="CASCADE"),)
+
+
+class ChangeRow(Base):
+    """A row that the leader has to read again. Triggers on `jobs` and `hosts` write it; the leader deletes it."""
+
+    __tablename__ = "changes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[short]
+    flight: Mapped[int | None]
+    name: Mapped[short]
+
+
+class DurationRow(Base):
+    """How long the latest attempts at something took on one class of hosts, in seconds, the newest first."""
+
+    __tablename__ = "durations"
+
+    subject: Mapped[short] = mapped_column(primary_key=True)
+    host_class: Mapped[short] = mapped_column(primary_key=True)
+    samples: Mapped[list[float]] = mapped_column(JSON)
+    updated: Mapped[moment] = mapped_column(index=True)
+
+
+class UsageRow(Base):
+    """Host-seconds a tenant has used, as they count at `at`; they fade from then on."""
+
+    __tablename__ = "usage"
+
+    tenant: Mapped[short] = mapped_column(primary_key=True)
+    host_seconds: Mapped[float] = mapped_column(Double)
+    at: Mapped[moment]

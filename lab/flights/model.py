@@ -15,6 +15,9 @@ from lab.flights.status import Blessing, JobStatus, StepStatus
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a flight's branch and a job may be called; such names are safe in paths, URLs and mail headers."""
 
+TENANT: Final = re.compile(r"^[^\x00-\x1f\x7f]{1,128}$")
+"""Who a flight's host time is charged to: a person or a team, by any printable name."""
+
 
 def check_name(kind: str, name: str) -> str:
     """Return `name`, or raise `ConfigError` when it is not one."""
@@ -123,5 +126,7 @@ class Flight:
     started: datetime
     finished: datetime | None = None
     submitter: str = ""
+    tenant: str = ""
+    """whose share of the hosts the flight uses"""
     note: str = ""
     jobs: tuple[Job, ...] = ()

@@ -77,6 +77,7 @@ def flight_summary(flight: Flight) -> dict[str, Any]:
         "blessing": flight.blessing.value,
         "intended": flight.intended.value,
         "submitter": flight.submitter,
+        "tenant": flight.tenant,
         "note": flight.note,
         "started": _time(flight.started),
         "finished": _time(flight.finished),

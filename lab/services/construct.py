@@ -13,7 +13,7 @@ from lab.db import session as db
 from lab.errors import ConfigError
 from lab.flights.builds import DEBIAN_BRANCH, RECIPE, BuildRequest, build_request
 from lab.flights.dependencies import needed
-from lab.flights.model import Job, JobSpec, Runvar, check_name
+from lab.flights.model import TENANT, Job, JobSpec, Runvar, check_name
 from lab.flights.recipe import find_recipe
 from lab.flights.requests import request_of
 from lab.flights.runvars import Runvars, check_runvar
@@ -29,10 +29,11 @@ def construct_flight(
     branch: str,
     intended: Blessing,
     submitter: str,
+    tenant: str = "",
     note: str = "",
     priority: int = 0,
 ) -> int:
-    """Insert a flight of these jobs, queued; returns its number.
+    """Insert a flight of these jobs, queued; returns its number. Its tenant is the submitter unless told.
 
     Raises `ConfigError` when any part is wrong: an unknown recipe, runvar or image, a bad name, a host requirement
     that no combination of the lab's hosts could ever meet. Then nothing is inserted.
@@ -46,6 +47,12 @@ def construct_flight(
                 f"the {name} is not printable text of at most {longest} characters",
                 hint="remove control characters and newlines",
             )
+    tenant = tenant or submitter
+    if tenant and (not TENANT.fullmatch(tenant) or not tenant.isprintable()):
+        raise ConfigError(
+            "the tenant is not printable text of at most 128 characters",
+            hint="name a person or a team, e.g. --tenant arm",
+        )
     for spec in specs:
         check_job(lab, spec)
         _check_dependencies(session, spec, specs)
@@ -57,6 +64,7 @@ def construct_flight(
         branch=branch,
         intended=intended,
         submitter=submitter,
+        tenant=tenant,
         note=note,
         jobs=specs,
         now=now,

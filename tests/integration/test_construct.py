@@ -41,6 +41,8 @@ BAD: dict[str, tuple[list[JobSpec], dict[str, Any], str]] = {
     "NUL in the note": ([spec("a")], {"note": "x\0"}, "note"),
     "undecodable note": ([spec("a")], {"note": "\udcff"}, "note"),
     "endless note": ([spec("a")], {"note": "x" * 5000}, "note"),
+    "NUL in the tenant": ([spec("a")], {"tenant": "x\0"}, "tenant"),
+    "endless tenant": ([spec("a")], {"tenant": "x" * 200}, "tenant"),
     "endless submitter": ([spec("a")], {"submitter": "x" * 200}, "submitter"),
 }
 
@@ -65,3 +67,8 @@ def test_an_unknown_name_stays_a_not_found_error(lab: Lab) -> None:
 def test_a_branch_and_jobs_may_be_as_long_as_names_may_be(lab: Lab) -> None:
     number = submit(lab, spec("j" * 64, PASSES), branch="b" * 64, submitter="s" * 128, note="é" * 4096)
     assert flight_of(lab, number).jobs[0].name == "j" * 64
+
+
+def test_a_flight_is_its_submitters_unless_it_is_told_whose(lab: Lab) -> None:
+    mine, theirs = submit(lab, spec("a")), submit(lab, spec("a"), tenant="arm team")
+    assert [flight_of(lab, number).tenant for number in (mine, theirs)] == ["tester", "arm team"]

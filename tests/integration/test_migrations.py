@@ -88,3 +88,57 @@ def test_a_file_that_is_no_database_and_a_server_that_is_not_there_are_told(tmp_
 def test_a_url_that_names_no_database_we_know_is_a_config_error(url: str) -> None:
     with pytest.raises(ConfigError, match="LAB_DATABASE_URL"):
         make_engine(url)
+
+
+def test_every_change_that_matters_to_the_leader_leaves_a_mark(empty_url: str) -> None:
+    """Also after all migrations: one that recreates a table on SQLite loses its triggers."""
+    upgrade(empty_url)
+    engine = make_engine(empty_url)
+    empty = "'', '', '{}', '{}'"
+    steps = {
+        "INSERT INTO flights (id, branch, intended, blessing, started, submitter, note) "
+        "VALUES (7, 'b', 'play', 'running', '2026-01-01', 's', '')": [],
+        "INSERT INTO jobs (flight, name, position, recipe, status, reason, priority, queued) "
+        "VALUES (7, 'j', 0, 'r', 'queued', '', 0, '2026-01-01')": [("job", 7, "j")],
+        "UPDATE jobs SET status = 'preparing'": [("job", 7, "j")],
+        "UPDATE jobs SET reason = 'why'": [],
+        "DELETE FROM flights": [("job", 7, "j")],
+        "INSERT INTO hosts (name, arch, health_reason, health, flags, properties, state, fence, present) "
+        f"VALUES ('h', 'x86_64', {empty}, 'free', 0, true)": [("host", None, "h")],
+        "UPDATE hosts SET health = 'good'": [("host", None, "h")],
+        "UPDATE hosts SET state = 'leased'": [("host", None, "h")],
+        "UPDATE hosts SET fence = 5": [],
+        "UPDATE hosts SET setup_key = 'k'": [("host", None, "h")],
+        "UPDATE hosts SET present = false": [("host", None, "h")],
+        "DELETE FROM hosts": [("host", None, "h")],
+    }
+    for statement, marks in steps.items():
+        with engine.begin() as connection:
+            connection.execute(text(statement))
+            seen = [tuple(row) for row in connection.execute(text("SELECT kind, flight, name FROM changes"))]
+            connection.execute(text("DELETE FROM changes"))
+        assert seen == marks, statement
+    engine.dispose()
+
+
+def test_the_flights_of_an_older_lab_keep_all_they_have(empty_url: str) -> None:
+    engine = make_engine(empty_url)
+    command.upgrade(alembic_config(engine), "0001")
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO flights (id, branch, intended, blessing, started, submitter, note) "
+                "VALUES (7, 'b', 'play', 'running', '2026-01-01', 'somebody', 'n')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO jobs (flight, name, position, recipe, status, reason, priority, queued) "
+                "VALUES (7, 'j', 0, 'r', 'queued', '', 0, '2026-01-01')"
+            )
+        )
+    upgrade(empty_url)
+    with engine.begin() as connection:
+        assert connection.execute(text("SELECT tenant, note FROM flights")).all() == [("somebody", "n")]
+        assert connection.execute(text("SELECT flight, name FROM jobs")).all() == [(7, "j")]
+    engine.dispose()

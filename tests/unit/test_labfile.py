@@ -8,7 +8,7 @@ import pytest
 
 from lab.errors import ConfigError
 from lab.hosts.slots import Limit
-from lab.labfile import load_lab_file
+from lab.labfile import SchedulerSettings, load_lab_file
 
 GOOD = """
 [lab]
@@ -97,3 +97,27 @@ def test_a_lab_may_limit_how_many_of_its_emulated_hosts_run(tmp_path: Path) -> N
     assert load_lab_file(written(tmp_path, limited % 2)).limit() == Limit(hosts=frozenset({"emu0"}), running=2)
     with pytest.raises(ConfigError, match=r"lab\.emulated_at_once"):
         load_lab_file(written(tmp_path, limited % 0))
+
+
+def test_how_tenants_share_the_hosts_is_read_and_has_defaults(tmp_path: Path) -> None:
+    assert load_lab_file(written(tmp_path, GOOD)).scheduler == SchedulerSettings()
+    text = GOOD.replace("[[host]]", '[scheduler]\nusage_half_life_h = 6\nshares = { arm = 2, "a b@c" = 0.5 }\n[[host]]')
+    read = load_lab_file(written(tmp_path, text)).scheduler
+    assert (read.usage_half_life_h, read.shares) == (6.0, {"arm": 2.0, "a b@c": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("half_life = 3", ["scheduler.half_life", "no such setting"]),
+        ("usage_half_life_h = 0", ["scheduler.usage_half_life_h", "greater than 0"]),
+        ('usage_half_life_h = "1 day"', ["scheduler.usage_half_life_h", "number"]),
+        ("shares = { arm = 0 }", ["scheduler.shares.arm", "greater than 0"]),
+        ("shares = { arm = nan }", ["scheduler.shares.arm", "less than or equal"]),
+        ("default_duration_p90_s = 1", ["default_duration_p90_s is less than default_duration_s"]),
+    ],
+)
+def test_a_mistake_in_the_scheduler_table_is_told(tmp_path: Path, line: str, parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_lab_file(written(tmp_path, GOOD.replace("[[host]]", f"[scheduler]\n{line}\n[[host]]")))
+    assert all(part in str(caught.value) for part in parts), str(caught.value)

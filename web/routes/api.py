@@ -83,6 +83,7 @@ class FlightSummaryModel(BaseModel):
     blessing: str
     intended: str
     submitter: str
+    tenant: str
     note: str
     started: str
     finished: str | None
