@@ -69,6 +69,8 @@ class Lab:
     builds: Builds
     bell: Bell
     dispatch: Dispatch
+    build_site: str = "default"
+    """The site whose workers run the jobs without hosts."""
     limit: Limit | None = None
     """How many of the hosts may run at once."""
     scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)

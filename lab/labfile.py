@@ -59,6 +59,7 @@ class HostSettings(_Settings):
 
     name: Name
     arch: Literal["x86_64", "arm64"]
+    site: Name = "default"
     flags: tuple[Flag, ...] = Field(default=(), strict=False)
     properties: dict[PropertyName, PropertyValue] = Field(default_factory=dict)
     driver: DriverSettings
@@ -76,12 +77,14 @@ class LabSettings(_Settings):
     """The `[lab]` table.
 
     At most `emulated_at_once` of the hosts that this lab starts itself run at one time; without it, all may.
-    `checkpoints_mib` is the disk that saved machines may take, in MiB; 0: every host boots from cold.
+    `checkpoints_mib` is the disk that saved machines may take, in MiB; 0: every host boots from cold. `build_site` is
+    the site whose workers compile; without it, the first host's.
     """
 
     name: Name
     emulated_at_once: int | None = Field(default=None, ge=1)
     checkpoints_mib: int = Field(default=0, ge=0, le=1 << 30)
+    build_site: Name | None = None
 
 
 class SchedulerSettings(_Settings):
@@ -139,6 +142,14 @@ class LabFile(_Settings):
         """The host's number on the embedded network, from 1."""
         return self._indices()[self.settings(name).name]
 
+    def build_site(self) -> str:
+        """The site whose workers run the jobs without hosts."""
+        return self.lab.build_site or next((host.site for host in self.host), "default")
+
+    def sites(self) -> tuple[str, ...]:
+        """Every site that needs a worker, by name."""
+        return tuple(sorted({self.build_site(), *(host.site for host in self.host)}))
+
     def limit(self) -> Limit | None:
         """How many of the emulated hosts may run at once; None when all may."""
         most = self.lab.emulated_at_once
@@ -150,6 +161,7 @@ class LabFile(_Settings):
             Host(
                 name=host.name,
                 arch=host.arch,
+                site=host.site,
                 flags=frozenset(host.flags),
                 properties=MappingProxyType(dict(host.properties)),
             )
@@ -189,7 +201,7 @@ def _told(path: Path, data: dict[str, object], error: ValidationError) -> Config
         case "literal_error":
             expected = str(first.get("ctx", {}).get("expected", ""))
             message, hint = f"{_short(first['input'])} is not known", f"use {expected}"
-        case "string_pattern_mismatch" if where.endswith(("name", "lan")):
+        case "string_pattern_mismatch" if where.endswith(("name", "lan", "site")):
             message, hint = f"{_short(first['input'])} is no valid name", "use 1 to 32 of a-z, 0-9 and -"
         case "value_error":
             message, _, hint = first["msg"].removeprefix("Value error, ").partition("; ")

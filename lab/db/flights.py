@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, selectinload
 
-from lab.db.tables import AttemptHostRow, AttemptRow, EventRow, FlightRow, JobRow, RunvarRow, StepRow
+from lab.db.tables import AttemptHostRow, AttemptRow, EventRow, FlightRow, HostRow, JobRow, RunvarRow, StepRow
 from lab.errors import NotFoundError
 from lab.flights.model import Attempt, Flight, Job, JobSpec, Runvar, StepResult
 from lab.flights.status import Blessing, JobStatus, StepStatus, advance, flight_status
@@ -281,8 +281,13 @@ def add_attempt(
     hosts: Sequence[tuple[str, str, int, bool]],
     now: datetime,
     until: datetime,
+    build_site: str = "default",
 ) -> int:
-    """Insert an attempt (hosts: role, host, fence, reused); returns its id. Outputs of the one before are dropped."""
+    """Insert an attempt (hosts: role, host, fence, reused); returns its id. Outputs of the one before are dropped.
+
+    It is for the workers of its hosts' site; without hosts, for those of `build_site`.
+    """
+    site = session.scalar(select(HostRow.site).where(HostRow.name == hosts[0][1])) if hosts else build_site
     number = (
         session.scalar(select(func.max(AttemptRow.number)).where(AttemptRow.flight == flight, AttemptRow.job == job))
         or 0
@@ -293,6 +298,7 @@ def add_attempt(
         number=number,
         status=JobStatus.PREPARING.value,
         token=token,
+        site=site or "default",
         worker="",
         started=now,
         until=until,
@@ -454,6 +460,11 @@ def last_event(session: Session) -> int:
 def job_status(session: Session, flight: int, job: str) -> JobStatus:
     """Where a job stands."""
     return JobStatus(session.scalars(select(JobRow.status).where(JobRow.flight == flight, JobRow.name == job)).one())
+
+
+def site_of_attempt(session: Session, attempt: int) -> str:
+    """The site whose workers an attempt is for; the default one's for an attempt that does not exist."""
+    return session.scalar(select(AttemptRow.site).where(AttemptRow.id == attempt)) or "default"
 
 
 def unclaimed_attempts(session: Session, *, before: datetime) -> list[tuple[int, str]]:

@@ -38,6 +38,7 @@ def _host(row: HostRow) -> Host:
     return Host(
         name=row.name,
         arch=row.arch,
+        site=row.site,
         flags=frozenset(row.flags),
         properties=row.properties,
         state=HostState(row.state),
@@ -65,8 +66,9 @@ def sync_hosts(session: Session, hosts: Iterable[Host]) -> None:
                 fence=0,
             )
             session.add(row)
-        row.arch, row.flags, row.properties, row.present = (
+        row.arch, row.site, row.flags, row.properties, row.present = (
             host.arch,
+            host.site,
             dict.fromkeys(sorted(host.flags), True),
             dict(host.properties),
             True,

@@ -66,7 +66,10 @@ class RunvarRow(Base):
 
 
 class AttemptRow(Base):
-    """One try at a job. Whoever holds `token` may write it; `until` is when the hold ends unless it is renewed."""
+    """One try at a job. Whoever holds `token` may write it; `until` is when the hold ends unless it is renewed.
+
+    `site` is the one whose workers it is for.
+    """
 
     __tablename__ = "attempts"
 
@@ -76,6 +79,7 @@ class AttemptRow(Base):
     number: Mapped[int]
     status: Mapped[short] = mapped_column(index=True)
     token: Mapped[short]
+    site: Mapped[short] = mapped_column(default="default")
     worker: Mapped[short] = mapped_column(default="")
     started: Mapped[moment]
     until: Mapped[moment]
@@ -136,6 +140,7 @@ class HostRow(Base):
 
     name: Mapped[short] = mapped_column(primary_key=True)
     arch: Mapped[short]
+    site: Mapped[short] = mapped_column(default="default")
     flags: Mapped[json_object]
     properties: Mapped[json_object]
     state: Mapped[short]
@@ -183,6 +188,32 @@ class HealthChangeRow(Base):
     new: Mapped[short]
     reason: Mapped[text]
     actor: Mapped[short]
+
+
+class SiteRow(Base):
+    """The circuit breaker of a site (see `lab.hosts.breaker`); a site without a row is closed."""
+
+    __tablename__ = "sites"
+
+    name: Mapped[short] = mapped_column(primary_key=True)
+    state: Mapped[short]
+    failures: Mapped[int]
+    since: Mapped[moment]
+    until: Mapped[moment]
+    reason: Mapped[text]
+
+
+class ProcessRow(Base):
+    """A process of the lab that shows now and then that it lives: a worker, a leader or one that stands by."""
+
+    __tablename__ = "processes"
+
+    name: Mapped[short] = mapped_column(primary_key=True)
+    kind: Mapped[short]
+    sites: Mapped[json_object]
+    version: Mapped[short]
+    started: Mapped[moment]
+    seen: Mapped[moment]
 
 
 class EventRow(Base):

@@ -102,6 +102,7 @@ def host_view(host: Host, *, holder: str | None = None, since: datetime | None =
     return {
         "name": host.name,
         "arch": host.arch,
+        "site": host.site,
         "flags": sorted(host.flags),
         "properties": dict(host.properties),
         "state": host.state.value,

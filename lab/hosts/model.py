@@ -40,6 +40,7 @@ USABLE_HEALTH = frozenset({Health.GOOD, Health.SUSPECT})
 class Host:
     """A machine that can be leased: its name, what it offers, and how it stands.
 
+    `site` is where it stands: the workers near it run its jobs, and a job's hosts are all of one site.
     `setup_key` says what is booted on it since its last power-on (see `lab.flights.reuse`), `setup_flight` for which
     flight; both are None when it must be set up anew.
     """
@@ -51,6 +52,7 @@ class Host:
     state: HostState = HostState.FREE
     health: Health = Health.GOOD
     health_reason: str = ""
+    site: str = "default"
     setup_key: str | None = None
     setup_flight: int | None = None
 
@@ -87,8 +89,8 @@ _DEEPEST = 50
 class Requirement:
     """A boolean expression over a host's flags and properties, e.g. `arch == "x86_64" and hvm and not slow`.
 
-    A bare name is true when the host has that flag. `name OP literal` compares a property (`arch` and `name` are
-    always there; a missing property makes the comparison false). Only `and`, `or`, `not`, comparisons and
+    A bare name is true when the host has that flag. `name OP literal` compares a property (`arch`, `name` and `site`
+    are always there; a missing property makes the comparison false). Only `and`, `or`, `not`, comparisons and
     parentheses are allowed: the text comes from submitters and is never evaluated as Python.
     """
 
@@ -175,6 +177,8 @@ def _property(host: Host, name: str) -> PropertyValue | None:
             return host.arch
         case "name":
             return host.name
+        case "site":
+            return host.site
         case _:
             return host.properties.get(name)
 

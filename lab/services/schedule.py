@@ -89,7 +89,14 @@ def _start(
             raise RuntimeError(f"host {name} was taken while the plan was made")  # the transaction rolls back
         held.append((role, name, fence, role in assignment.reused))
     attempt = flights.add_attempt(
-        session, flight, job, token=token, hosts=held, now=now, until=now + timedelta(seconds=CLAIM_S)
+        session,
+        flight,
+        job,
+        token=token,
+        hosts=held,
+        now=now,
+        until=now + timedelta(seconds=CLAIM_S),
+        build_site=lab.build_site,
     )
     for runvar, value in outputs.items():
         flights.save_runvar(session, flight, job, runvar, value)

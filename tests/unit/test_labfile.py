@@ -37,6 +37,16 @@ def test_a_good_file_gives_its_hosts(tmp_path: Path) -> None:
     assert lab.settings("emu0").driver.lan == "default"
 
 
+def test_hosts_have_sites_and_builds_run_in_the_first_one_unless_another_is_named(tmp_path: Path) -> None:
+    assert load_lab_file(written(tmp_path, GOOD)).sites() == ("default",)
+    two = GOOD.replace('arch =', 'site = "north"\narch =') + HOST % ("emu1", "")
+    lab = load_lab_file(written(tmp_path, two))
+    assert [host.site for host in lab.hosts()] == ["north", "default"]
+    assert (lab.build_site(), lab.sites()) == ("north", ("default", "north"))
+    lab = load_lab_file(written(tmp_path, two.replace("[lab]", '[lab]\nbuild_site = "far"')))
+    assert (lab.build_site(), lab.sites()) == ("far", ("default", "far", "north"))
+
+
 def test_the_file_in_the_repository_is_good() -> None:
     lab = load_lab_file(Path(__file__).parents[2] / "lab.toml")
     assert [host.name for host in lab.hosts()] == ["emu0", "emu1", "emu2", "emu3"]
@@ -54,6 +64,7 @@ HOST = '\n[[host]]\nname = "%s"\narch = "x86_64"\n[host.driver]\nmethod = "qemu"
         ('[lab]\nname = "x"\ncolour = 1\n', ["lab.colour", "no such setting"]),
         (GOOD.replace("flags", "flgs"), ["host emu0: flgs", "no such setting"]),
         (GOOD.replace('"emu0"', '"Emu 0"'), ["host Emu 0: name", "a-z"]),
+        (GOOD.replace("arch =", 'site = "A B"\narch ='), ["host emu0: site", "'A B'", "a-z"]),
         (GOOD.replace("x86_64", "vax"), ["host emu0: arch", "'x86_64' or 'arm64'"]),
         (GOOD.replace('"qemu"', '"smoke-signals"'), ["host emu0: driver.method", "smoke-signals", "qemu"]),
         (GOOD + "memory_mb = 3\n", ["host emu0: driver.memory_mb", "no such setting"]),

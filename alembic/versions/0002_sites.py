@@ -1,0 +1,41 @@
+"""sites, and the processes of the lab"""
+
+from alembic import op
+import sqlalchemy as sa
+
+
+revision = '0002'
+down_revision = '0001'
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table('sites',
+    sa.Column('name', sa.String(length=128), nullable=False),
+    sa.Column('state', sa.String(length=128), nullable=False),
+    sa.Column('failures', sa.Integer(), nullable=False),
+    sa.Column('since', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('until', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('name', name=op.f('pk_sites'))
+    )
+    op.create_table('processes',
+    sa.Column('name', sa.String(length=128), nullable=False),
+    sa.Column('kind', sa.String(length=128), nullable=False),
+    sa.Column('sites', sa.JSON(), nullable=False),
+    sa.Column('version', sa.String(length=128), nullable=False),
+    sa.Column('started', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('seen', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('name', name=op.f('pk_processes'))
+    )
+    # What was there before had one site, the default one.
+    op.add_column('hosts', sa.Column('site', sa.String(length=128), nullable=False, server_default='default'))
+    op.add_column('attempts', sa.Column('site', sa.String(length=128), nullable=False, server_default='default'))
+
+
+def downgrade() -> None:
+    op.drop_column('attempts', 'site')
+    op.drop_column('hosts', 'site')
+    op.drop_table('processes')
+    op.drop_table('sites')
