@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 from celery import shared_task
+from celery.signals import worker_init
 
 from lab.bootstrap import bootstrap
 from lab.context import Lab
+from lab.errors import LabError
 from lab.services import clean_host as cleaning
 from lab.services import run_job as running
 from lab.settings import read_settings
@@ -17,6 +20,13 @@ from lab.settings import read_settings
 def get_lab() -> Lab:
     """This worker's lab, built at its first task."""
     return bootstrap(read_settings())
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def _get_ready(**_kwargs: object) -> None:
+    """Build the lab before the first message: a job should not wait for it. What is wrong is told by the first task."""
+    with contextlib.suppress(LabError):
+        get_lab()
 
 
 @shared_task(name="lab.run_job")  # type: ignore[untyped-decorator]
