@@ -262,12 +262,33 @@ def set_job_reason(session: Session, flight: int, job: str, reason: str) -> None
     )
 
 
-def close_flight(session: Session, flight: int, *, blessing: Blessing, now: datetime) -> bool:
-    """Mark a flight as finished; False when it already was."""
+def has_work(session: Session, flight: int) -> bool:
+    """Whether a job of the flight has not ended, or an attempt still holds hosts. Its cost does not grow with jobs."""
+    open_statuses = [status.value for status in JobStatus if not status.final]
+    jobs = select(JobRow.name).where(JobRow.flight == flight, JobRow.status.in_(open_statuses)).limit(1)
+    attempts = select(AttemptRow.id).where(AttemptRow.flight == flight, AttemptRow.finished.is_(None)).limit(1)
+    return session.scalar(jobs) is not None or session.scalar(attempts) is not None
+
+
+def status_of(session: Session, flight: int) -> JobStatus:
+    """How a flight stands, from its jobs."""
+    found = session.scalars(select(JobRow.status).where(JobRow.flight == flight).distinct())
+    return flight_status([JobStatus(status) for status in found])
+
+
+def tenant_and_recipe(session: Session, flight: int, job: str) -> tuple[str, str]:
+    """Whose job it is, and what it runs."""
+    query = select(FlightRow.tenant, JobRow.recipe).join(JobRow, JobRow.flight == FlightRow.id)
+    found = session.execute(query.where(JobRow.flight == flight, JobRow.name == job)).one()
+    return found.tenant, found.recipe
+
+
+def close_flight(session: Session, flight: int, *, blessing: Blessing | None, now: datetime) -> bool:
+    """Mark a flight as finished, blessed as intended unless told; False when it already was."""
     result = session.execute(
         update(FlightRow)
         .where(FlightRow.id == flight, FlightRow.finished.is_(None))
-        .values(finished=now, blessing=blessing.value)
+        .values(finished=now, blessing=blessing.value if blessing else FlightRow.intended)
     )
     return bool(result.rowcount)  # type: ignore[attr-defined]
 

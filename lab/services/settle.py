@@ -12,10 +12,11 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from lab.context import Lab
-from lab.db import flights, hosts
+from lab.db import estimates, flights, hosts
 from lab.db import session as db
 from lab.db.tables import AttemptRow, FlightRow
 from lab.flights.status import Blessing, JobStatus, StepStatus
+from lab.hosts.durations import host_class
 from lab.hosts.model import HostState
 
 
@@ -45,10 +46,24 @@ def settle_attempt(
     if clean:
         for name in names:
             db.after_commit(session, partial(lab.dispatch.clean_host, name))
+    if row.hosts:
+        _account(session, lab, row, status)
     _move_job(session, lab, row, status, reason)
     close_if_done(session, lab, row.flight)
     db.after_commit(session, lab.bell.ring)
     return True
+
+
+def _account(session: Session, lab: Lab, row: AttemptRow, status: JobStatus) -> None:
+    """Charge the tenant for the hosts, and remember how long the job took when it took its course."""
+    now = lab.clock()
+    seconds = max(0.0, (now - row.started).total_seconds())
+    tenant, recipe = flights.tenant_and_recipe(session, row.flight, row.job)
+    half_life_s = lab.scheduler.usage_half_life_h * 3600
+    if status in (JobStatus.PASS, JobStatus.FAIL):
+        place = host_class(hosts.find_host(session, row.hosts[0].host))
+        estimates.add_duration(session, job=row.job, recipe=recipe, place=place, seconds=seconds, now=now)
+    estimates.charge(session, tenant, seconds * len(row.hosts), half_life_s=half_life_s, now=now)
 
 
 def _move_job(session: Session, lab: Lab, row: AttemptRow, status: JobStatus, reason: str) -> None:
@@ -68,13 +83,13 @@ def _move_job(session: Session, lab: Lab, row: AttemptRow, status: JobStatus, re
 def close_if_done(session: Session, lab: Lab, flight: int) -> None:
     """When every job has ended and no host is held: bless the flight and have its hosts powered off."""
     session.flush()
-    whole = flights.load_flight(session, flight)
-    if not whole.status.final or flights.active_attempts(session, flight):
+    if flights.has_work(session, flight):
         return
-    blessing = Blessing.BROKEN if whole.status is JobStatus.ABORTED else Blessing(whole.intended)
+    status = flights.status_of(session, flight)
+    blessing = Blessing.BROKEN if status is JobStatus.ABORTED else None
     now = lab.clock()
     if flights.close_flight(session, flight, blessing=blessing, now=now):
-        flights.add_event(session, kind="flight", now=now, flight=flight, data={"status": whole.status.value})
+        flights.add_event(session, kind="flight", now=now, flight=flight, data={"status": status.value})
         for name in hosts.start_cleaning(session, flight):
             db.after_commit(session, partial(lab.dispatch.clean_host, name))
 

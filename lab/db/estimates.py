@@ -1,0 +1,54 @@
+"""Queries on how long things took and on who used the hosts: small tables, brought up to date as attempts end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from lab.db.base import Base
+from lab.db.tables import DurationRow, UsageRow
+from lab.hosts.durations import ANY_CLASS, History, Spread, remembered, subjects
+from lab.hosts.usage import faded
+
+
+def add_duration(session: Session, *, job: str, recipe: str, place: str, seconds: float, now: datetime) -> None:
+    """Remember how long an attempt took on a class of hosts."""
+    # Always in one order, so that two attempts that end at one time cannot wait for each other.
+    for subject in sorted(subjects(job, recipe)):
+        for where in sorted({place, ANY_CLASS}):
+            key = {"subject": subject, "host_class": where}
+            _insert_unless_there(session, DurationRow, [key | {"samples": [], "updated": now}])
+            row = session.scalars(select(DurationRow).filter_by(**key).with_for_update()).one()
+            row.samples, row.updated = remembered(row.samples, seconds), now
+
+
+def load_history(session: Session, default: Spread) -> History:
+    """All that is remembered: a few numbers for each job name, recipe and class of hosts."""
+    rows = session.execute(select(DurationRow.subject, DurationRow.host_class, DurationRow.samples))
+    return History(samples={(subject, where): samples for subject, where, samples in rows}, default=default)
+
+
+def charge(session: Session, tenant: str, host_seconds: float, *, half_life_s: float, now: datetime) -> None:
+    """Add to what a tenant has used."""
+    _insert_unless_there(session, UsageRow, [{"tenant": tenant, "host_seconds": 0.0, "at": now}])
+    row = session.scalars(select(UsageRow).where(UsageRow.tenant == tenant).with_for_update()).one()
+    row.host_seconds = faded(row.host_seconds, (now - row.at).total_seconds(), half_life_s) + max(host_seconds, 0.0)
+    row.at = max(row.at, now)  # a clock that went back must not let the use fade twice
+
+
+def load_usage(session: Session, *, half_life_s: float, now: datetime) -> dict[str, float]:
+    """What each tenant has used, in host-seconds as they count now."""
+    return {
+        row.tenant: faded(row.host_seconds, (now - row.at).total_seconds(), half_life_s)
+        for row in session.scalars(select(UsageRow))
+    }
+
+
+def _insert_unless_there(session: Session, table: type[Base], rows: Iterable[dict[str, object]]) -> None:
+    dialect = session.get_bind().dialect.name
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    session.execute(insert(table).values(list(rows)).on_conflict_do_nothing())
