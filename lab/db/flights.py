@@ -9,6 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from lab.db.tables import AttemptHostRow, AttemptRow, EventRow, FlightRow, HostRow, JobRow, RunvarRow, StepRow
+from lab.db.waits import read_wait
 from lab.errors import NotFoundError
 from lab.flights.model import Attempt, Flight, Job, JobSpec, Runvar, StepResult
 from lab.flights.status import Blessing, JobStatus, StepStatus, advance, flight_status
@@ -45,13 +46,15 @@ def _attempt(row: AttemptRow, *, steps: bool) -> Attempt:
 
 
 def _job(row: JobRow, *, steps: bool) -> Job:
+    waiting = read_wait(row.wait) if row.wait is not None and row.status == JobStatus.QUEUED.value else None
     return Job(
         flight=row.flight,
         name=row.name,
         recipe=row.recipe,
         status=JobStatus(row.status),
-        reason=row.reason,
+        reason=waiting.text if waiting else row.reason,
         queued=row.queued,
+        wait=waiting,
         runvars=tuple(Runvar(name=runvar.name, value=runvar.value, synth=runvar.synth) for runvar in row.runvars),
         attempts=tuple(_attempt(attempt, steps=steps) for attempt in row.attempts),
     )
@@ -76,6 +79,7 @@ def _flight(row: FlightRow, jobs: Iterable[Job]) -> Flight:
 
 _JOB_LOADS = (
     selectinload(JobRow.runvars),
+    selectinload(JobRow.wait),
     selectinload(JobRow.attempts).selectinload(AttemptRow.hosts),
     selectinload(JobRow.attempts).selectinload(AttemptRow.steps),
 )
@@ -132,6 +136,7 @@ def list_flights(
         query = query.where(FlightRow.id < before)
     loads = (
         selectinload(FlightRow.jobs).selectinload(JobRow.runvars),
+        selectinload(FlightRow.jobs).selectinload(JobRow.wait),
         selectinload(FlightRow.jobs).selectinload(JobRow.attempts).selectinload(AttemptRow.hosts),
     )
     return [
@@ -202,7 +207,7 @@ def load_queue(session: Session) -> list[Job]:
         select(JobRow)
         .where(JobRow.status == JobStatus.QUEUED.value)
         .order_by(JobRow.flight, JobRow.position)
-        .options(*_JOB_LOADS[:2])
+        .options(*_JOB_LOADS[:3])
     )
     return [_job(job, steps=False) for job in session.scalars(query)]
 
@@ -225,7 +230,7 @@ def load_jobs(session: Session, names: Iterable[tuple[int, str]]) -> dict[tuple[
         by_flight.setdefault(flight, set()).add(name)
     for flight, wanted in by_flight.items():
         query = select(JobRow).where(JobRow.flight == flight, JobRow.name.in_(wanted))
-        rows = session.scalars(query.options(*_JOB_LOADS[:2]))
+        rows = session.scalars(query.options(*_JOB_LOADS[:3]))
         found |= {(row.flight, row.name): _job(row, steps=False) for row in rows}
     return found
 

@@ -85,6 +85,33 @@ class Runvar:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Window:
+    """A moment in the future that is not known exactly: even odds at `p50`, nine in ten by `p90`."""
+
+    p50: datetime
+    p90: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """Why a queued job waits, and when and where it is expected to run.
+
+    `kind` is a word for programs, `text` a line for people, `data` what the text was made of. `place` counts the jobs
+    in front of it that want a host, plus one. Where nobody can tell, `start`, `end` and `hosts` (by role) are empty.
+    """
+
+    kind: str
+    text: str
+    data: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    place: int | None = None
+    start: Window | None = None
+    end: Window | None = None
+    hosts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    updated: datetime | None = None
+    """when the leader said so"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """A job and all that came of it."""
 
@@ -97,6 +124,8 @@ class Job:
     runvars: tuple[Runvar, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     queued: datetime | None = None
+    wait: Wait | None = None
+    """of a queued job, once the leader has looked at it"""
 
     @property
     def id(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from lab.flights.model import Attempt, Flight, Job, StepResult
+from lab.flights.model import Attempt, Flight, Job, StepResult, Wait, Window
 from lab.hosts.model import Host
 
 
@@ -42,6 +42,25 @@ def attempt_view(attempt: Attempt) -> dict[str, Any]:
     }
 
 
+def wait_view(wait: Wait) -> dict[str, Any]:
+    """Why a job waits, and when and where it is expected to run."""
+    return {
+        "kind": wait.kind,
+        "text": wait.text,
+        "data": dict(wait.data),
+        "place": wait.place,
+        "start": window_view(wait.start),
+        "end": window_view(wait.end),
+        "hosts": dict(wait.hosts),
+        "updated": _time(wait.updated),
+    }
+
+
+def window_view(window: Window | None) -> dict[str, Any] | None:
+    """A moment that is not known exactly."""
+    return {"p50": _time(window.p50), "p90": _time(window.p90)} if window else None
+
+
 def job_summary(job: Job) -> dict[str, Any]:
     """A job as part of its flight: `steps` and `hosts` are those of the newest attempt, `attempts` their number."""
     last = job.last
@@ -50,6 +69,7 @@ def job_summary(job: Job) -> dict[str, Any]:
         "recipe": job.recipe,
         "status": job.status.value,
         "reason": job.reason,
+        "waiting": wait_view(job.wait) if job.wait else None,
         "hosts": dict(last.hosts) if last else {},
         "attempts": len(job.attempts),
         "runvars": dict(job.values),

@@ -52,6 +52,26 @@ class AttemptModel(BaseModel):
     steps: list[StepWithEvidence]
 
 
+class WindowModel(BaseModel):
+    """A moment in the future: even odds at `p50`, nine in ten by `p90`."""
+
+    p50: str
+    p90: str
+
+
+class WaitModel(BaseModel):
+    """Why a job waits, and when and where (by role) it is expected to run; null where nobody can tell."""
+
+    kind: str
+    text: str
+    data: dict[str, Any]
+    place: int | None
+    start: WindowModel | None
+    end: WindowModel | None
+    hosts: dict[str, str]
+    updated: str | None
+
+
 class JobModel(BaseModel):
     """A job of a flight; `steps` and `hosts` (by role) are those of its newest attempt."""
 
@@ -59,6 +79,7 @@ class JobModel(BaseModel):
     recipe: str
     status: str
     reason: str
+    waiting: WaitModel | None
     hosts: dict[str, str]
     attempts: int
     runvars: dict[str, str]
