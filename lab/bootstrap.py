@@ -98,6 +98,7 @@ def bootstrap(settings: Settings) -> Lab:
         dispatch=CeleryDispatch(settings),
         limit=lab_file.limit(),
         scheduler=lab_file.scheduler,
+        lease_rules=lab_file.lease_rules(),
     )
 
 

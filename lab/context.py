@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from lab.flights.runvars import Runvars
 from lab.flights.steps import Builds, GuestFiles
+from lab.hosts.leases import DEFAULT_RULES, LeaseRules
 from lab.hosts.model import Host
 from lab.hosts.protocols import BootTarget, Machines
 from lab.hosts.slots import Limit
@@ -75,6 +76,8 @@ class Lab:
     """How many of the hosts may run at once."""
     scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
     """How tenants share the hosts."""
+    lease_rules: LeaseRules = DEFAULT_RULES
+    """How long people may have hosts."""
 
     @property
     def logs(self) -> Path:

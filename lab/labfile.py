@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from lab.errors import ConfigError
 from lab.flights.model import TENANT
+from lab.hosts.leases import LeaseRules
 from lab.hosts.model import Host, PropertyValue
 from lab.hosts.slots import Limit
 
@@ -107,11 +109,24 @@ class SchedulerSettings(_Settings):
         return self
 
 
+class LeaseSettings(_Settings):
+    """The `[leases]` table: how long people may have hosts.
+
+    A lease is for at most `longest_h` hours, and is booked at most `ahead_days` days ahead. The holder of a preemptable
+    one is told `notice_min` minutes before its host is taken.
+    """
+
+    longest_h: int = Field(default=168, ge=1, le=8760)
+    ahead_days: int = Field(default=90, ge=1, le=3650)
+    notice_min: int = Field(default=15, ge=0, le=1440)
+
+
 class LabFile(_Settings):
     """A lab as its operator described it. Read it with `load_lab_file`."""
 
     lab: LabSettings
     scheduler: SchedulerSettings = SchedulerSettings()
+    leases: LeaseSettings = LeaseSettings()
     host: tuple[HostSettings, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")
@@ -154,6 +169,14 @@ class LabFile(_Settings):
         """How many of the emulated hosts may run at once; None when all may."""
         most = self.lab.emulated_at_once
         return None if most is None else Limit(hosts=frozenset(self._indices()), running=most)
+
+    def lease_rules(self) -> LeaseRules:
+        """The rules for leases of people."""
+        return LeaseRules(
+            longest=timedelta(hours=self.leases.longest_h),
+            ahead=timedelta(days=self.leases.ahead_days),
+            notice=timedelta(minutes=self.leases.notice_min),
+        )
 
     def hosts(self) -> tuple[Host, ...]:
         """All hosts as the planner sees them: what they offer, free and in good health."""

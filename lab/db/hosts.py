@@ -105,11 +105,23 @@ def load_host(session: Session, name: str) -> HostView:
     return views[name]
 
 
-def take_host(session: Session, name: str, *, attempt: int, holder: str, now: datetime) -> None:
-    """Record a lease under the host's present fence; the database refuses a second one."""
+def take_host(
+    session: Session,
+    name: str,
+    *,
+    attempt: int | None = None,
+    booking: int | None = None,
+    holder: str,
+    now: datetime,
+) -> int:
+    """Record the lease of an attempt or a person under the host's present fence, and return that.
+
+    The database refuses a second one.
+    """
     fence = session.scalars(select(HostRow.fence).where(HostRow.name == name)).one()
-    session.add(LeaseRow(host=name, attempt=attempt, holder=holder, fence=fence, since=now))
+    session.add(LeaseRow(host=name, attempt=attempt, booking=booking, holder=holder, fence=fence, since=now))
     session.flush()
+    return fence
 
 
 def fence_host(session: Session, name: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Double, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy import JSON, CheckConstraint, Double, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlalchemy import text as sql
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -153,13 +153,14 @@ class HostRow(Base):
 
 
 class LeaseRow(Base):
-    """A host held by an attempt (later also by people); at most one lease of a host is not released."""
+    """A host held by an attempt or by a person (`booking`); at most one lease of a host is not released."""
 
     __tablename__ = "leases"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     host: Mapped[short] = mapped_column(ForeignKey("hosts.name"))
-    attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"), index=True)
+    attempt: Mapped[int | None] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"), index=True)
+    booking: Mapped[int | None] = mapped_column(ForeignKey("bookings.id", ondelete="CASCADE"), index=True)
     holder: Mapped[short]
     fence: Mapped[int]
     since: Mapped[moment]
@@ -173,7 +174,74 @@ class LeaseRow(Base):
             sqlite_where=sql("released IS NULL"),
             postgresql_where=sql("released IS NULL"),
         ),
+        CheckConstraint("(attempt IS NULL) <> (booking IS NULL)", name="one_holder"),
     )
+
+
+class BookingRow(Base):
+    """A person's lease, all its life: booked, active, ended. While it is active a `LeaseRow` holds its host.
+
+    `begins` NULL: as soon as possible. `ends` is known once it has begun or is booked for a fixed time.
+    """
+
+    __tablename__ = "bookings"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    holder: Mapped[short] = mapped_column(index=True)
+    host: Mapped[short | None] = mapped_column(ForeignKey("hosts.name"), index=True)
+    need: Mapped[text]
+    begins: Mapped[maybe_moment]
+    ends: Mapped[maybe_moment]
+    seconds: Mapped[int]
+    why: Mapped[text]
+    preemptable: Mapped[bool] = mapped_column(default=False)
+    state: Mapped[short] = mapped_column(index=True)
+    outcome: Mapped[short | None]
+    created: Mapped[moment]
+    started: Mapped[maybe_moment]
+    closed: Mapped[maybe_moment]
+    notice: Mapped[maybe_moment]
+    notice_for: Mapped[text]
+    waits: Mapped[text]
+    expected: Mapped[maybe_moment]
+    heartbeat_s: Mapped[int | None]
+    heard: Mapped[maybe_moment]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class BookingChangeRow(Base):
+    """Something that was done to a person's lease, with who and why."""
+
+    __tablename__ = "booking_changes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    booking: Mapped[int] = mapped_column(ForeignKey("bookings.id", ondelete="CASCADE"), index=True)
+    at: Mapped[moment]
+    what: Mapped[short]
+    actor: Mapped[short]
+    detail: Mapped[text]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class BlockageRow(Base):
+    """Hosts that nobody may have for a time: one by name, or all that meet `need`. `ends` NULL: until removed."""
+
+    __tablename__ = "blockages"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    host: Mapped[short | None] = mapped_column(ForeignKey("hosts.name"))
+    need: Mapped[text]
+    begins: Mapped[moment]
+    ends: Mapped[maybe_moment]
+    why: Mapped[text]
+    actor: Mapped[short]
+    created: Mapped[moment]
+    removed: Mapped[maybe_moment]
+    removed_by: Mapped[short | None]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
 
 
 class HealthChangeRow(Base):

@@ -6,7 +6,6 @@ import ast
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from types import MappingProxyType
 
 from lab.errors import ConfigError
@@ -59,17 +58,6 @@ class Host:
     def usable(self) -> bool:
         """True when a job may be placed here once it is free."""
         return self.health in USABLE_HEALTH
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lease:
-    """A host held by one holder from `since` until `until`, under a fencing token that only ever grows."""
-
-    host: str
-    holder: str
-    token: int
-    since: datetime
-    until: datetime
 
 
 _COMPARISONS: Mapping[type[ast.cmpop], str] = {

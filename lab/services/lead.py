@@ -8,6 +8,8 @@ from datetime import timedelta
 
 from lab.context import Lab
 from lab.db import flights, hosts
+from lab.services.begin_leases import begin_leases, next_lease_change
+from lab.services.expire import expire_leases
 from lab.services.schedule import schedule
 from lab.services.settle import close_if_done, reap
 
@@ -25,11 +27,15 @@ def lead(lab: Lab, stop: threading.Event) -> None:
         try:
             with lab.sessions.begin() as session:
                 reap(session, lab)
+                expire_leases(session, lab)
                 for flight in flights.unfinished_flights(session):
                     close_if_done(session, lab, flight)
+                begin_leases(session, lab)
                 schedule(session, lab)
                 if (expiry := flights.next_expiry(session)) is not None:
                     pause = min(pause, max(0.1, (expiry - lab.clock()).total_seconds() + 0.05))
+                if (change := next_lease_change(session, lab)) is not None:
+                    pause = min(pause, max(0.0, (change - lab.clock()).total_seconds()))
             if quiet:
                 remind(lab)
         except Exception:
