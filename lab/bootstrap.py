@@ -85,17 +85,19 @@ def bootstrap(settings: Settings) -> Lab:
     lab_file = load_lab_file(settings.file)
     engine = make_engine(settings.database)
     builds = make_builds(settings)
+    reads = make_read_sessions(engine)
     return Lab(
         settings=settings,
         sessions=make_sessions(engine),
-        reads=make_read_sessions(engine),
+        reads=reads,
         clock=now,
         hosts=lab_file.hosts(),
         machines=LabMachines(lab_file, settings.home),
         images=BuiltImages(make_image_store(settings), builds),
         builds=builds,
         bell=make_bell(settings, engine),
-        dispatch=CeleryDispatch(settings),
+        dispatch=CeleryDispatch(settings, reads),
+        build_site=lab_file.build_site(),
         limit=lab_file.limit(),
         scheduler=lab_file.scheduler,
         lease_rules=lab_file.lease_rules(),

@@ -10,14 +10,14 @@ from typing import Any
 
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
 
-from lab import folder_broker
+from lab.db import flights, hosts
 from lab.errors import LabBug
 from lab.settings import Settings
 
 log = logging.getLogger(__name__)
-
-QUEUE = "lab"
 
 SEND_S = 5.0
 """How long the sender waits for the broker at a time."""
@@ -32,13 +32,18 @@ LAST_WORDS_S = 3.0
 """How long a process that ends still tries to send."""
 
 
+def queue_of(site: str) -> str:
+    """The queue of a site: its workers hear it, and no others."""
+    return f"site.{site}"
+
+
 def make_celery(settings: Settings, *, sending: bool = False) -> Any:
     """The application for these settings: a folder as broker unless `LAB_BROKER_URL` names a real one.
 
     One for `sending` gives up soon, for its caller to decide; one that hears goes on for ever.
     """
     app = Celery("lab", include=["lab.tasks"])
-    url = settings.broker_url or f"{folder_broker.SCHEME}://"
+    url = settings.broker_url or "filesystem://"
     app.conf.update(
         broker_url=url,
         broker_connection_timeout=SEND_S,
@@ -47,7 +52,7 @@ def make_celery(settings: Settings, *, sending: bool = False) -> Any:
         broker_connection_max_retries=None,  # a worker outlives any absence of the broker
         broker_channel_error_retry=True,
         broker_heartbeat=20,
-        task_default_queue=QUEUE,
+        task_default_queue=queue_of("default"),
         task_ignore_result=True,  # and no result backend: results are rows
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,  # a busy worker leaves messages to an idle one
@@ -65,7 +70,7 @@ def make_celery(settings: Settings, *, sending: bool = False) -> Any:
 
 def _transport(url: str, settings: Settings, *, sending: bool) -> dict[str, Any]:
     match url.partition("://")[0]:
-        case folder_broker.SCHEME:
+        case "filesystem":
             return {"task_acks_late": True, "broker_transport_options": _folder(settings)}
         case "redis" | "rediss" | "sentinel":
             return {"task_acks_late": True, "broker_transport_options": _redis(sending=sending)}
@@ -86,6 +91,7 @@ def _folder(settings: Settings) -> dict[str, Any]:
         "data_folder_in": str(folder / "messages"),
         "data_folder_out": str(folder / "messages"),
         "control_folder": str(folder / "control"),
+        "polling_interval": 0.05,
     }
 
 
@@ -106,11 +112,12 @@ def _redis(*, sending: bool) -> dict[str, Any]:
 class CeleryDispatch:
     """Sends Celery messages from a thread of its own: whoever rings never waits for the broker.
 
-    A message that waits is not kept twice. What cannot be sent is tried again for a while and then dropped.
+    Each goes to the queue of the site that it is for, which `reads` tell. A message that waits is not kept twice. What
+    cannot be sent is tried again for a while and then dropped.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, reads: sessionmaker[Session]) -> None:
+        self._settings, self._reads = settings, reads
         self._app: Any = None
         self._waiting: dict[tuple[str, tuple[Any, ...]], float] = {}
         self._changed = threading.Condition()
@@ -123,6 +130,10 @@ class CeleryDispatch:
     def clean_host(self, host: str) -> None:
         """Wake a worker to clean a host."""
         self._put("lab.clean_host", host)
+
+    def ask_site(self, site: str) -> None:
+        """Have a worker of a site answer."""
+        self._put("lab.ask_site", site)
 
     def flush(self, timeout_s: float = LAST_WORDS_S) -> bool:
         """Wait until everything is sent or dropped; False when that takes longer than `timeout_s`."""
@@ -157,8 +168,8 @@ class CeleryDispatch:
         try:
             if self._app is None:
                 self._app = make_celery(self._settings, sending=True)
-            self._app.send_task(task, args=args, retry=False)
-        except (KombuError, OperationalError, OSError) as error:
+            self._app.send_task(task, args=args, queue=queue_of(self._site(task, args[0])), retry=False)
+        except (KombuError, OperationalError, OSError, SQLAlchemyError) as error:
             log.warning("%s%r was not sent: %s", task, args, str(error).strip() or type(error).__name__)
             return False
         except Exception:
@@ -166,3 +177,13 @@ class CeleryDispatch:
             log.exception("%s%r was not sent", task, args)
             return False
         return True
+
+    def _site(self, task: str, subject: Any) -> str:
+        with self._reads() as session:
+            match task:
+                case "lab.run_job":
+                    return flights.site_of_attempt(session, subject)
+                case "lab.clean_host":
+                    return hosts.site_of_host(session, subject)
+                case _:
+                    return str(subject)

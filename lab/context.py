@@ -39,6 +39,9 @@ class Dispatch(Protocol):
     def clean_host(self, host: str) -> None:
         """A host is to be powered off and set free."""
 
+    def ask_site(self, site: str) -> None:
+        """A worker of the site is to answer: write that it hears."""
+
 
 class Images(Protocol):
     """Built images as a job needs them."""

@@ -13,6 +13,7 @@ from lab.context import Lab
 from lab.errors import LabError
 from lab.services import clean_host as cleaning
 from lab.services import run_job as running
+from lab.services import sites
 from lab.settings import read_settings
 
 
@@ -39,3 +40,11 @@ def run_job(attempt: int, token: str) -> None:
 def clean_host(host: str) -> None:
     """Power off and free a host in cleaning."""
     cleaning.clean_host(get_lab(), host)
+
+
+@shared_task(name="lab.ask_site")  # type: ignore[untyped-decorator]
+def ask_site(site: str) -> None:
+    """Answer for a site that was silent."""
+    lab = get_lab()
+    with lab.sessions.begin() as session:
+        sites.note_answer(session, lab, site)

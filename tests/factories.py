@@ -217,12 +217,16 @@ class Messages:
 
     jobs: list[tuple[int, str]] = field(default_factory=list)
     cleans: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
 
     def run_job(self, attempt: int, token: str) -> None:
         self.jobs.append((attempt, token))
 
     def clean_host(self, host: str) -> None:
         self.cleans.append(host)
+
+    def ask_site(self, site: str) -> None:
+        self.asked.append(site)
 
 
 class Clock:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lab.cli import build, db, flight, host, image, job, matrix, serve, tree, trial
+from lab.cli import build, db, flight, host, image, job, matrix, serve, tree, trial, worker
 from lab.cli.render import errors
 from lab.errors import LabError
 from lab.flights.plain_text import clean
@@ -54,4 +54,4 @@ main.add_command(build.build)
 main.add_command(db.db)
 main.add_command(serve.serve)
 main.add_command(serve.leader)
-main.add_command(serve.worker)
+main.add_command(worker.worker)

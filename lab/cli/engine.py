@@ -11,8 +11,10 @@ from types import TracebackType
 from lab.context import Lab
 from lab.db import hosts
 from lab.db.leadership import make_candidate
+from lab.db.processes import LEADER
 from lab.errors import InfraError
 from lab.services.elect import LOOK_EVERY_S, Term
+from lab.services.heartbeat import Heartbeat
 
 WORKER_STOP_S = 120.0
 
@@ -31,6 +33,7 @@ class Engine:
         self._embedded = not lab.settings.broker_url
         self._candidate = make_candidate(lab.sessions.kw["bind"], lab.settings.home)
         self._term: Term | None = None
+        self._heart: Heartbeat | None = None
         self._worker: subprocess.Popen[bytes] | None = None
         self._lifeline: int | None = None
         self._deaths: list[float] = []
@@ -46,6 +49,8 @@ class Engine:
         if self._term is not None:
             self._term.end(timeout_s=10)
         self._stop_worker()
+        if self._heart is not None:
+            self._heart.end()
         self._candidate.close()
 
     def keep(self) -> None:
@@ -55,6 +60,7 @@ class Engine:
         self._next = time.monotonic() + LOOK_EVERY_S
         leads = self._candidate.leads()
         if leads and self._term is None:
+            self._heart = self._heart or Heartbeat(self._lab, LEADER)
             self._term = Term(self._lab)
         elif not leads and self._term is not None:
             self._term.end()

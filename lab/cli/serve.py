@@ -1,10 +1,9 @@
-"""`lab serve`, `lab leader` and `lab worker`: the lab as a service."""
+"""`lab serve` and `lab leader`: the lab as a service."""
 
 from __future__ import annotations
 
 import errno
 import logging
-import os
 import signal
 import socket
 import threading
@@ -80,36 +79,3 @@ def leader(lab_file: Path | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     stand(lab, stop)
-
-
-@click.command()
-@click.option("--lifeline", type=int, help="A file descriptor; when it closes, finish the running jobs and end.")
-@lab_option
-def worker(lifeline: int | None, lab_file: Path | None) -> None:
-    """Run jobs until told to stop (SIGTERM: after the running ones)."""
-    if lab_file:
-        os.environ["LAB_FILE"] = str(lab_file.absolute())
-    from lab.broker import QUEUE, make_celery
-    from lab.settings import read_settings
-
-    settings = read_settings()
-    if lifeline is not None:
-        threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
-    make_celery(settings).worker_main(
-        [
-            "worker",
-            "--pool=threads",
-            f"--concurrency={settings.concurrency}",
-            f"--queues={QUEUE}",
-            "--loglevel=INFO",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-        ]
-    )
-
-
-def _end_with(lifeline: int) -> None:
-    while os.read(lifeline, 1):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -396,6 +396,12 @@ def expired_attempts(session: Session, now: datetime) -> list[AttemptRow]:
     )
 
 
+def count_tries(session: Session, flight: int, job: str) -> int:
+    """How many attempts at a job a worker has taken up."""
+    query = select(func.count()).where(AttemptRow.flight == flight, AttemptRow.job == job, AttemptRow.worker != "")
+    return session.scalar(query) or 0
+
+
 def active_attempts(session: Session, flight: int) -> list[AttemptRow]:
     """Attempts of a flight that have not ended."""
     return list(

@@ -105,6 +105,11 @@ def load_host(session: Session, name: str) -> HostView:
     return views[name]
 
 
+def site_of_host(session: Session, name: str) -> str:
+    """Where a host stands, or stood; the default site when nobody knows it."""
+    return session.scalar(select(HostRow.site).where(HostRow.name == name)) or "default"
+
+
 def take_host(
     session: Session,
     name: str,

@@ -65,7 +65,7 @@ class PostgresCandidate:
         except psycopg.Error as error:
             if self._leads:
                 log.warning("no longer the leader: the database is away: %s", str(error).strip())
-            self.close()
+            self._drop()
         return self._leads
 
     def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
@@ -87,7 +87,13 @@ class PostgresCandidate:
         return connection
 
     def close(self) -> None:
-        """Lead no more: the lock goes with the connection."""
+        """Lead no more."""
+        if self._leads and self._connection is not None:
+            with contextlib.suppress(psycopg.Error):  # the lock goes with the connection, but that may take a while
+                self._connection.execute("SELECT pg_advisory_unlock(%s::bigint)", [LEADER_KEY])
+        self._drop()
+
+    def _drop(self) -> None:
         self._leads = False
         if self._connection is not None:
             self._connection.close()

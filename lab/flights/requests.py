@@ -24,7 +24,10 @@ def request_of(job: Job, *, priority: int = 0, position: int = 0) -> Request:
     recipe = find_recipe(job.recipe)
     runvars = Runvars(job.values)
     broken_on = {
-        host for attempt in job.attempts if attempt.status is JobStatus.BROKEN for host in attempt.hosts.values()
+        host
+        for attempt in job.attempts
+        if attempt.status is JobStatus.BROKEN and attempt.worker  # else nobody has touched them
+        for host in attempt.hosts.values()
     }
     return Request(
         id=job.id,

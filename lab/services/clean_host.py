@@ -7,6 +7,7 @@ from lab.db import flights, hosts
 from lab.db.leadership import only_cleaner
 from lab.errors import LabError
 from lab.hosts.model import Health
+from lab.services.sites import note_answer
 
 
 def clean_host(lab: Lab, name: str) -> None:
@@ -26,6 +27,7 @@ def _clean(lab: Lab, name: str) -> None:
     except LabError as error:
         failure = error
     with lab.sessions.begin() as session:
+        note_answer(session, lab, hosts.site_of_host(session, name))
         if failure is not None:
             reason = f"could not be powered off: {failure.message}"
             hosts.set_health(session, name, Health.QUARANTINED, reason=reason, actor="lab", now=lab.clock())

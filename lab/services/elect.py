@@ -7,7 +7,10 @@ import threading
 
 from lab.context import Lab
 from lab.db.leadership import make_candidate
+from lab.db.processes import LEADER, STANDBY
+from lab.services.heartbeat import Heartbeat
 from lab.services.lead import lead
+from lab.services.sites import watch_sites
 
 log = logging.getLogger(__name__)
 
@@ -21,14 +24,19 @@ class Term:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._over = threading.Event()
-        self._leader = threading.Thread(target=lead, args=(lab, self._over), name="leader", daemon=True)
-        self._leader.start()
+        self._threads = [
+            threading.Thread(target=work, args=(lab, self._over), name=name, daemon=True)
+            for name, work in (("leader", lead), ("sites", watch_sites))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def end(self, timeout_s: float | None = None) -> None:
         """Plan no more; returns when the plan that is being made is done."""
         self._over.set()
         self._lab.bell.ring()
-        self._leader.join(timeout_s)
+        for thread in self._threads:
+            thread.join(timeout_s)
 
 
 def stand(lab: Lab, stop: threading.Event) -> None:
@@ -37,6 +45,7 @@ def stand(lab: Lab, stop: threading.Event) -> None:
     Who dies is followed within about a second. Who loses the database stops planning and stands by again.
     """
     candidate = make_candidate(lab.sessions.kw["bind"], lab.settings.home)
+    heart = Heartbeat(lab, STANDBY)
     term: Term | None = None
     log.info("standing by")
     try:
@@ -45,13 +54,16 @@ def stand(lab: Lab, stop: threading.Event) -> None:
             if leads and term is None:
                 log.info("leading")
                 term = Term(lab)
+                heart.change(LEADER)
             elif not leads and term is not None:
                 term.end()
                 term = None
                 log.info("standing by")
+                heart.change(STANDBY)
             stop.wait(LOOK_EVERY_S)
     finally:
         if term is not None:
             term.end()
         candidate.close()
+        heart.end()
         log.info("ended")

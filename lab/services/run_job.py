@@ -7,8 +7,6 @@ Every write is made under the attempt's token: a worker that was fenced off can 
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,8 +28,10 @@ from lab.flights.status import JobStatus, StepStatus, job_status_of, step_status
 from lab.flights.steps import SkipStep, Step, find_step
 from lab.flights.xsm import parse_avc
 from lab.hosts.protocols import DEFAULT_TOOLSTACK, Guard, HostAccess
+from lab.services.heartbeat import process_name
 from lab.services.hold import Hold, either
 from lab.services.settle import settle_attempt
+from lab.services.sites import note_answer
 from lab.services.step_context import JobStep, StepLog
 from lab.services.watch import FatalConsoleError, HostWatch, console_tail
 
@@ -41,20 +41,16 @@ EVIDENCE_LIMIT = 16_384
 """Characters of one piece of evidence that go into the database; the step's log has the whole."""
 
 
-def worker_name() -> str:
-    """Who this worker is, for people."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
 def run_job(lab: Lab, attempt: int, token: str) -> JobStatus | None:
     """Run an attempt to its end; returns its status, or None when it was not (or is no longer) ours."""
     until = lab.clock() + timedelta(seconds=lab.settings.lease_s)
     with lab.sessions.begin() as session:
-        if not flights.claim_attempt(session, attempt, token, worker=worker_name(), until=until):
+        if not flights.claim_attempt(session, attempt, token, worker=process_name(), until=until):
             return None
         row = flights.find_attempt(session, attempt)
         assert row is not None
         job = flights.load_job(session, row.flight, row.job)
+        note_answer(session, lab, row.site)
     with Hold(lab, attempt=attempt, token=token, flight=row.flight, job=row.job) as hold:
         run = _Run(lab=lab, row=row, token=token, job=job, hold=hold, recipe=find_recipe(job.recipe))
         return run.whole()

@@ -18,6 +18,7 @@ from lab.db.tables import AttemptRow, FlightRow
 from lab.flights.status import Blessing, JobStatus, StepStatus
 from lab.hosts.durations import host_class
 from lab.hosts.model import HostState
+from lab.services.sites import note_silence
 
 
 def settle_attempt(
@@ -67,12 +68,15 @@ def _account(session: Session, lab: Lab, row: AttemptRow, status: JobStatus) -> 
 
 
 def _move_job(session: Session, lab: Lab, row: AttemptRow, status: JobStatus, reason: str) -> None:
-    """A broken attempt goes back to the queue while retries last; anything else is the job's outcome."""
+    """A broken attempt goes back to the queue while retries last; anything else is the job's outcome.
+
+    An attempt that no worker took up is none of the job's: it does not count.
+    """
     current = flights.job_status(session, row.flight, row.job)
     if current.final:
         return  # aborted by a person meanwhile
     to = status
-    if status is JobStatus.BROKEN and row.number <= lab.settings.retries:
+    if status is JobStatus.BROKEN and flights.count_tries(session, row.flight, row.job) <= lab.settings.retries:
         to, reason = JobStatus.QUEUED, f"attempt {row.number} was broken: {reason}"
     flights.set_job_status(session, row.flight, row.job, current=current, to=to, reason=reason)
     flights.add_event(
@@ -125,5 +129,7 @@ def reap(session: Session, lab: Lab) -> int:
     count = 0
     for row in flights.expired_attempts(session, lab.clock()):
         reason = "no worker took it" if not row.worker else f"its worker {row.worker} fell silent"
+        if not row.worker:
+            note_silence(session, lab, row.site, f"no worker took {row.flight}.{row.job}")
         count += settle_attempt(session, lab, row, token=row.token, status=JobStatus.BROKEN, reason=reason, clean=True)
     return count

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -148,8 +149,11 @@ def test_the_bell_and_not_a_tick_starts_the_next_job(busy_lab: Lab) -> None:
 def test_the_leader_reaps_on_time_without_a_ring(new_lab: Callable[..., Lab]) -> None:
     lab = new_lab(retries=0)
     number = submit(lab, spec("a"))
-    start(lab)
-    ahead = later(lab, 59)  # an attempt may wait 60 s for a worker
+    ((attempt, token),) = start(lab)
+    with lab.sessions.begin() as session:
+        until_then = lab.clock() + timedelta(seconds=60)
+        assert flights.claim_attempt(session, attempt, token, worker="w", until=until_then)
+    ahead = later(lab, 59)
     begun = time.monotonic()
     with leading(replace(ahead, bell=type(lab.bell)())):
         until(lambda: flight_of(lab, number).finished)

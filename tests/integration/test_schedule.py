@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +40,7 @@ from lab.services.clean_host import clean_host
 from lab.services.run_job import run_job
 from lab.services.schedule import schedule
 from lab.services.settle import abort_flight, close_if_done, reap
+from lab.services.sites import note_answer
 
 P, R = JobStatus.PASS, JobStatus.RUNNING
 
@@ -292,6 +293,33 @@ def test_aborting_a_flight_that_is_not_there_is_told(lab: Lab) -> None:
 # --- reap
 
 
+def claim(lab: Lab, attempts: Iterable[tuple[int, str]]) -> None:
+    """A worker takes these up, and is never heard of again."""
+    with lab.sessions.begin() as session:
+        for attempt, token in attempts:
+            assert flights.claim_attempt(session, attempt, token, worker="w", until=lab.clock())
+
+
+def answered(lab: Lab, site: str) -> None:
+    with lab.sessions.begin() as session:
+        note_answer(session, lab, site)
+    clean_all(lab)
+
+
+def test_a_job_that_nobody_took_is_tried_again_however_often(new_lab: Callable[..., Lab]) -> None:
+    lab = new_lab(retries=0)
+    number = submit(lab, spec("a"))
+    for tries in range(1, 5):
+        start(lab)
+        assert reaped(lab) == 1
+        job = job_of(lab, number, "a")
+        assert (job.status, len(job.attempts)) == (JobStatus.QUEUED, tries)
+        answered(lab, "default")
+    claim(lab, start(lab))
+    assert reaped(lab) == 1
+    assert job_of(lab, number, "a").status is JobStatus.BROKEN, "that one counts"
+
+
 def test_a_job_no_worker_took_goes_back_to_the_queue(lab: Lab) -> None:
     number = submit(lab, spec("a"))
     start(lab)
@@ -305,7 +333,7 @@ def test_a_job_no_worker_took_goes_back_to_the_queue(lab: Lab) -> None:
 def test_a_job_that_lost_its_worker_too_often_is_broken(new_lab: Callable[..., Lab]) -> None:
     lab = new_lab(retries=0)
     number = submit(lab, spec("a"), spec("b"))
-    start(lab)
+    claim(lab, start(lab))
     assert reaped(lab) == 2
     assert flight_of(lab, number).status is JobStatus.BROKEN
     assert flight_of(lab, number).finished is not None

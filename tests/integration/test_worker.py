@@ -72,7 +72,7 @@ def until(true: Callable[[], object], process: subprocess.Popen[bytes], seconds:
 
 
 def test_a_worker_hears_acts_and_ends_with_its_lifeline(settings: Settings) -> None:
-    from lab.bootstrap import CeleryDispatch
+    from lab.broker import CeleryDispatch
 
     engine = make_engine(settings.database)
     sessions = make_sessions(engine)
@@ -89,7 +89,7 @@ def test_a_worker_hears_acts_and_ends_with_its_lifeline(settings: Settings) -> N
     with sessions.begin() as session:
         hosts.sync_hosts(session, [a_host(name) for name in names])
     soil()
-    dispatch = CeleryDispatch(settings)
+    dispatch = CeleryDispatch(settings, sessions)
     dispatch.clean_host("emu0")  # before there is a worker: the message waits
     with a_worker(settings) as (process, lifeline):
         until(lambda: dirty() == ["emu1"], process)
