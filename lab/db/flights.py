@@ -201,27 +201,6 @@ def unfinished_flights(session: Session) -> list[int]:
     return list(session.scalars(select(FlightRow.id).where(FlightRow.finished.is_(None)).order_by(FlightRow.id)))
 
 
-def load_queue(session: Session) -> list[Job]:
-    """All queued jobs with their earlier attempts, in order of flight and place in it."""
-    query = (
-        select(JobRow)
-        .where(JobRow.status == JobStatus.QUEUED.value)
-        .order_by(JobRow.flight, JobRow.position)
-        .options(*_JOB_LOADS[:3])
-    )
-    return [_job(job, steps=False) for job in session.scalars(query)]
-
-
-def job_order(session: Session) -> dict[str, tuple[int, int]]:
-    """(priority, place in its flight) of every queued job, by `flight.job`."""
-    rows = session.execute(
-        select(JobRow.flight, JobRow.name, JobRow.priority, JobRow.position).where(
-            JobRow.status == JobStatus.QUEUED.value
-        )
-    )
-    return {f"{flight}.{name}": (priority, position) for flight, name, priority, position in rows}
-
-
 def load_jobs(session: Session, names: Iterable[tuple[int, str]]) -> dict[tuple[int, str], Job]:
     """The jobs of these (flight, name), without their steps; those that do not exist are left out."""
     found: dict[tuple[int, str], Job] = {}
@@ -235,10 +214,10 @@ def load_jobs(session: Session, names: Iterable[tuple[int, str]]) -> dict[tuple[
     return found
 
 
-def count_hostless(session: Session) -> int:
-    """How many attempts without hosts have not ended."""
-    query = select(func.count()).select_from(AttemptRow).where(AttemptRow.finished.is_(None), ~AttemptRow.hosts.any())
-    return session.scalar(query) or 0
+def lock_queued(session: Session, flight: int, job: str) -> bool:
+    """Whether a job is queued; if so it stays it until this transaction does something about it."""
+    query = select(JobRow.name).where(JobRow.flight == flight, JobRow.name == job)
+    return session.scalar(query.where(JobRow.status == JobStatus.QUEUED.value).with_for_update()) is not None
 
 
 def set_job_status(
@@ -252,19 +231,6 @@ def set_job_status(
     )
     return bool(result.rowcount)  # type: ignore[attr-defined]
 
-
-def set_job_reason(session: Session, flight: int, job: str, reason: str) -> None:
-    """Say why a queued job waits."""
-    session.execute(
-        update(JobRow)
-        .where(
-            JobRow.flight == flight,
-            JobRow.name == job,
-            JobRow.status == JobStatus.QUEUED.value,
-            JobRow.reason != reason,
-        )
-        .values(reason=reason)
-    )
 
 
 def has_work(session: Session, flight: int) -> bool:

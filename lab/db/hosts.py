@@ -92,6 +92,12 @@ def list_hosts(session: Session) -> list[HostView]:
     ]
 
 
+def find_hosts(session: Session, names: Iterable[str]) -> dict[str, Host]:
+    """Those of the hosts `names` that the lab has, by name."""
+    rows = session.scalars(select(HostRow).where(HostRow.present, HostRow.name.in_(list(names))))
+    return {row.name: _host(row) for row in rows}
+
+
 def find_host(session: Session, name: str) -> Host:
     """One host, also when it has left the lab's file."""
     return _host(session.scalars(select(HostRow).where(HostRow.name == name)).one())
@@ -127,6 +133,14 @@ def take_host(
     session.add(LeaseRow(host=name, attempt=attempt, booking=booking, holder=holder, fence=fence, since=now))
     session.flush()
     return fence
+
+
+def lock_free(session: Session, names: Iterable[str]) -> bool:
+    """Whether all of these hosts are free; if so they stay it until this transaction does something about them."""
+    wanted = sorted(names)
+    is_free = (HostRow.name.in_(wanted), HostRow.present, HostRow.state == HostState.FREE.value)
+    free = select(HostRow.name).where(*is_free)
+    return len(session.scalars(free.order_by(HostRow.name).with_for_update()).all()) == len(wanted)
 
 
 def fence_host(session: Session, name: str) -> int | None:

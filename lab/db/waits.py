@@ -41,7 +41,8 @@ def _window(p50: datetime | None, p90: datetime | None) -> Window | None:
 def save_waits(session: Session, waits: Mapping[JobKey, Wait], now: datetime) -> None:
     """Write these, over what was said before; a job that does not exist any more is left out."""
     keys = tuple_(JobRow.flight, JobRow.name)
-    there = set(session.execute(select(JobRow.flight, JobRow.name).where(keys.in_(list(waits)))).tuples())
+    found = session.execute(select(JobRow.flight, JobRow.name).where(keys.in_(list(waits))))
+    there = {(flight, job) for flight, job in found}
     rows = [
         {
             "flight": flight,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from datetime import timedelta
+
+from sqlalchemy.orm import Session
 
 from lab.context import Lab
 from lab.db import flights, hosts
 from lab.services.begin_leases import begin_leases, next_lease_change
 from lab.services.expire import expire_leases
-from lab.services.schedule import schedule
+from lab.services.schedule import Scheduler
 from lab.services.settle import close_if_done, reap
 
 log = logging.getLogger(__name__)
@@ -19,31 +22,50 @@ LONGEST_WAIT_S = 10.0
 """A safety net: lost rings and lost messages cost at most this long."""
 
 
+RELOAD_S = 300.0
+"""A safety net: everything is read anew after so long, or after fifty times what reading takes if that is longer."""
+
+
 def lead(lab: Lab, stop: threading.Event) -> None:
     """Plan until `stop` is set (ring the bell after setting it). Start from the database alone, at any moment."""
+    scheduler: Scheduler | None = None
+    reload_at = 0.0
     quiet = True
     while not stop.is_set():
         pause = LONGEST_WAIT_S
         try:
             with lab.sessions.begin() as session:
+                if scheduler is None or time.monotonic() > reload_at:
+                    scheduler, took = _begin(session, lab)
+                    reload_at = time.monotonic() + max(RELOAD_S, 50 * took)
                 reap(session, lab)
                 expire_leases(session, lab)
-                for flight in flights.unfinished_flights(session):
-                    close_if_done(session, lab, flight)
                 begin_leases(session, lab)
-                schedule(session, lab)
+                more = scheduler.follow(session)
+                scheduler.look(session)
                 if (expiry := flights.next_expiry(session)) is not None:
                     pause = min(pause, max(0.1, (expiry - lab.clock()).total_seconds() + 0.05))
                 if (change := next_lease_change(session, lab)) is not None:
                     pause = min(pause, max(0.0, (change - lab.clock()).total_seconds()))
+            pause = 0.0 if more else pause
             if quiet:
                 remind(lab)
         except Exception:
-            # The database or the broker is away, or somebody took a host while the plan was made: nothing that
-            # another look would not settle, and there is nobody else to lead.
+            # The database or the broker is away, or somebody was quicker: nothing that another look would not settle,
+            # and there is nobody else to lead. What was remembered may not be what was written.
             log.exception("the leader failed; trying again")
-            pause = 1.0
+            scheduler, pause = None, 1.0
         quiet = not lab.bell.wait(pause)
+
+
+def _begin(session: Session, lab: Lab) -> tuple[Scheduler, float]:
+    """A scheduler that knows everything, and how many seconds that took."""
+    begun = time.monotonic()
+    for flight in flights.unfinished_flights(session):
+        close_if_done(session, lab, flight)
+    scheduler = Scheduler(lab)
+    scheduler.load(session)
+    return scheduler, time.monotonic() - begun
 
 
 def remind(lab: Lab) -> None:

@@ -1,9 +1,9 @@
-"""Schedule: one snapshot, one plan, one short transaction that leases hosts and wakes workers."""
+"""Schedule: follow what changed, make one plan, and lease its hosts in the same short transaction."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 
@@ -12,56 +12,73 @@ from sqlalchemy.orm import Session
 from lab.context import Lab
 from lab.db import flights, hosts
 from lab.db import session as db
-from lab.flights.dependencies import Hopeless, Ready, Waits, needed, standing
 from lab.flights.model import Job
-from lab.flights.requests import BUILD_LANE, request_of
 from lab.flights.status import JobStatus
-from lab.hosts.planner import Assignment, plan
+from lab.hosts.planner import Assignment, Plan
+from lab.services.explain import Explainer, explained
+from lab.services.mirror import Mirror
 from lab.services.settle import close_if_done
 
 CLAIM_S = 60.0
 """How long an attempt waits for a worker to claim it before it counts as broken."""
 
-BUILDS_AT_ONCE = 1
-"""Jobs without hosts that run at a time: each uses all processors of the controller."""
+MARKS_AT_ONCE = 1000
+"""Changes that are followed in one transaction: a flight of 10,000 jobs must not keep everybody waiting."""
+
+
+class Scheduler:
+    """Schedules again and again with one memory. After an error its memory is worth nothing: make a new one."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self.mirror = Mirror(lab)
+        self.plan = Plan()
+        """The latest one."""
+
+    def load(self, session: Session) -> None:
+        """Read everything."""
+        self.mirror.load(session)
+
+    def look(self, session: Session) -> int:
+        """Start every queued job that can start now; returns how many. The database has the last word on each."""
+        lab, mirror = self._lab, self.mirror
+        self._end_hopeless(session)
+        self.plan = mirror.decide(lab.clock())
+        started = 0
+        for assignment in self.plan.start:
+            waiting = mirror.ready[assignment.request]
+            if start(session, lab, assignment, waiting.queued.job, waiting.outputs):
+                started += 1
+            else:
+                mirror.look_again(session, assignment)
+        for name in self.plan.power_off:
+            if hosts.clean_free_host(session, name):
+                db.after_commit(session, partial(lab.dispatch.clean_host, name))
+        return started
+
+    def follow(self, session: Session) -> bool:
+        """Learn what has changed; True when there is more to learn."""
+        return self.mirror.follow(session, MARKS_AT_ONCE)
+
+    def _end_hopeless(self, session: Session) -> None:
+        """End the jobs that can never run; those that need them in turn are met when their marks are followed."""
+        ended = set()
+        for job, reason in list(self.mirror.hopeless.values()):
+            _block(session, self._lab, job, reason)
+            ended.add(job.flight)
+        self.mirror.hopeless.clear()
+        for flight in sorted(ended):
+            close_if_done(session, self._lab, flight)
 
 
 def schedule(session: Session, lab: Lab) -> int:
-    """Start every queued job that can start now; returns how many. The rest learn why they wait."""
-    order = flights.job_order(session)
-    queue = {job.id: job for job in flights.load_queue(session)}
-    if not queue:
-        return 0
-    others = flights.load_jobs(session, {one for job in queue.values() for one in needed_by(job)})
-    requests, outputs, blocked = [], {}, set()
-    for job_id, job in queue.items():
-        match standing(job, others):
-            case Ready(outputs=given):
-                priority, position = order[job_id]
-                requests.append(request_of(job, priority=priority, position=position))
-                outputs[job_id] = given
-            case Waits(reason=reason):
-                flights.set_job_reason(session, job.flight, job.name, reason)
-            case Hopeless(reason=reason):
-                _block(session, lab, job, reason)
-                blocked.add(job.flight)
-    for flight in sorted(blocked):
-        close_if_done(session, lab, flight)
-    lanes = {BUILD_LANE: BUILDS_AT_ONCE - flights.count_hostless(session)}
-    decided = plan([view.host for view in hosts.list_hosts(session)], requests, lanes=lanes, limit=lab.limit)
-    for assignment in decided.start:
-        _start(session, lab, assignment, queue[assignment.request], outputs[assignment.request])
-    for waiting in decided.waiting:
-        flights.set_job_reason(session, queue[waiting.request].flight, queue[waiting.request].name, waiting.reason)
-    for name in decided.power_off:
-        if hosts.clean_free_host(session, name):
-            db.after_commit(session, partial(lab.dispatch.clean_host, name))
-    return len(decided.start)
-
-
-def needed_by(job: Job) -> Collection[tuple[int, str]]:
-    """The jobs a job needs, as (flight, name)."""
-    return needed(job.values, job.flight).values()
+    """Look once, without a memory: start what can start, and write down why the rest waits. Returns how many start."""
+    scheduler = Scheduler(lab)
+    scheduler.load(session)
+    started = scheduler.look(session)
+    scheduler.follow(session)
+    Explainer(lab).write_some(session, explained(scheduler.mirror, scheduler.plan), most=1 << 30)
+    return started
 
 
 def _block(session: Session, lab: Lab, job: Job, reason: str) -> None:
@@ -74,19 +91,18 @@ def _block(session: Session, lab: Lab, job: Job, reason: str) -> None:
         db.after_commit(session, lab.bell.ring)
 
 
-def _start(
-    session: Session, lab: Lab, assignment: Assignment, waiting: Job, outputs: Mapping[str, str]
-) -> None:
+def start(session: Session, lab: Lab, assignment: Assignment, waiting: Job, outputs: Mapping[str, str]) -> bool:
+    """Lease the hosts and make the attempt; False, and nothing is done, when the job or a host is not to be had."""
     flight, job = waiting.flight, waiting.name
-    if not flights.set_job_status(session, flight, job, current=JobStatus.QUEUED, to=JobStatus.PREPARING):
-        return  # aborted meanwhile
+    if not flights.lock_queued(session, flight, job) or not hosts.lock_free(session, assignment.hosts.values()):
+        return False  # aborted or taken while the plan was made
+    flights.set_job_status(session, flight, job, current=JobStatus.QUEUED, to=JobStatus.PREPARING)
     now = lab.clock()
     token = secrets.token_hex(16)
     held = []
     for role, name in assignment.hosts.items():
         fence = hosts.fence_host(session, name)
-        if fence is None:
-            raise RuntimeError(f"host {name} was taken while the plan was made")  # the transaction rolls back
+        assert fence is not None, f"host {name} was free and locked"
         held.append((role, name, fence, role in assignment.reused))
     attempt = flights.add_attempt(
         session,
@@ -106,3 +122,4 @@ def _start(
         session, kind="job", now=now, flight=flight, data={"job": job, "status": JobStatus.PREPARING.value}
     )
     db.after_commit(session, partial(lab.dispatch.run_job, attempt, token))
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,10 +16,12 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
 from lab.db import flights, hosts
+from lab.db.queue import Queued, load_queued, load_running
 from lab.db.session import after_commit, make_read_sessions, make_sessions
 from lab.db.tables import EventRow
+from lab.db.waits import drop_waits, save_waits, waits_written
 from lab.errors import NotFoundError
-from lab.flights.model import JobSpec, StepResult
+from lab.flights.model import JobSpec, StepResult, Wait, Window
 from lab.flights.status import Blessing, IllegalTransitionError, JobStatus, StepStatus
 from lab.hosts.model import Health, Host, HostState
 
@@ -264,16 +267,43 @@ def test_a_flight_is_closed_once(db: Database) -> None:
     assert db.ask(flights.unfinished_flights) == []
 
 
-def test_the_queue_is_in_order_with_earlier_attempts(db: Database) -> None:
+def test_the_queue_is_what_is_queued_with_its_broken_attempts_and_its_runvars(db: Database) -> None:
     with db.writing() as session:
         other = Database.add(session, "a", priority=5)
-    assert [job.id for job in db.ask(flights.load_queue)] == [f"{db.flight}.j1", f"{db.flight}.j2", f"{other}.a"]
-    assert db.ask(flights.job_order)[f"{other}.a"] == (5, 0)
+
+    def queue(*keys: tuple[int, str]) -> dict[str, Queued]:
+        return {one.job.id: one for one in db.ask(lambda session: list(load_queued(session, keys or None)))}
+
+    assert queue().keys() == {f"{db.flight}.j1", f"{db.flight}.j2", f"{other}.a"}
+    found = queue((other, "a"), (other, "nosuch"))[f"{other}.a"]
+    assert (found.priority, found.position, found.tenant) == (5, 0, "me")
+    attempt = db.attempt()
     db.ask(flights.set_job_status, db.flight, "j1", current=JobStatus.QUEUED, to=JobStatus.PREPARING)
-    assert [job.name for job in db.ask(flights.load_queue)] == ["j2", "a"]
-    db.ask(flights.set_job_reason, db.flight, "j2", "waits")
-    db.ask(flights.set_job_reason, db.flight, "j1", "waits")
-    assert [job.reason for job in db.ask(flights.load_flight, db.flight).jobs] == ["", "waits"]
+    assert queue().keys() == {f"{db.flight}.j2", f"{other}.a"}
+    (running,) = db.ask(lambda session: list(load_running(session)))
+    assert (running.attempt, running.job, dict(running.hosts)) == (attempt, "j1", {"host": "h1"})
+    assert db.ask(lambda session: list(load_running(session, [(other, "a")]))) == []
+    with db.writing() as session:
+        flights.set_attempt_status(session, attempt, "t", JobStatus.BROKEN, finished=T)
+        flights.set_job_status(session, db.flight, "j1", current=JobStatus.PREPARING, to=JobStatus.QUEUED)
+    again = queue()[f"{db.flight}.j1"].job
+    assert [dict(attempt.hosts) for attempt in again.attempts] == [{"host": "h1"}]
+    assert {runvar.name for runvar in again.runvars} >= {"fault"}
+    assert db.ask(lambda session: list(load_running(session))) == []
+
+
+def test_a_wait_is_shown_while_its_job_is_queued_and_goes_with_it(db: Database) -> None:
+    wait = Wait(kind="k", text="waits", data={"n": 1}, place=2, start=Window(p50=T, p90=T), hosts={"host": "h1"})
+    with db.writing() as session:
+        save_waits(session, {(db.flight, "j2"): wait, (db.flight, "nosuch"): wait}, T)
+        save_waits(session, {(db.flight, "j2"): replace(wait, place=1)}, T)
+    shown = db.ask(flights.load_job, db.flight, "j2")
+    assert (shown.reason, shown.wait) == ("waits", replace(wait, place=1, updated=T))
+    assert db.ask(flights.load_job, db.flight, "j1").wait is None
+    db.ask(flights.set_job_status, db.flight, "j2", current=JobStatus.QUEUED, to=JobStatus.PREPARING)
+    assert db.ask(flights.load_job, db.flight, "j2").wait is None
+    db.ask(drop_waits, [(db.flight, "j2")])
+    assert db.ask(waits_written) == {}
 
 
 def test_events_come_in_order_and_can_be_paged(db: Database) -> None:

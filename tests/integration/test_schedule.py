@@ -38,7 +38,7 @@ from lab.hosts.model import Health, HostState
 from lab.hosts.slots import Limit
 from lab.services.clean_host import clean_host
 from lab.services.run_job import run_job
-from lab.services.schedule import schedule
+from lab.services.schedule import Scheduler, schedule
 from lab.services.settle import abort_flight, close_if_done, reap
 from lab.services.sites import note_answer
 
@@ -132,11 +132,14 @@ def test_nothing_is_dispatched_when_the_transaction_is_rolled_back(lab: Lab) -> 
 
 def test_a_job_aborted_while_the_plan_was_made_is_not_started(lab: Lab) -> None:
     number = submit(lab, spec("a"))
+    scheduler = Scheduler(lab)
     with lab.sessions.begin() as session:
-        schedule_later = flights.load_queue(session)
-    assert [job.name for job in schedule_later] == ["a"]
+        scheduler.load(session)
     abort(lab, number)
-    assert start(lab) == []
+    with lab.sessions.begin() as session:
+        assert scheduler.look(session) == 0
+    assert host_of(lab, "h1").state is HostState.FREE
+    assert messages(lab).jobs == []
     assert flight_of(lab, number).status is JobStatus.ABORTED
 
 

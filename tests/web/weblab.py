@@ -27,12 +27,12 @@ from lab.db.flights import (
     save_runvar,
     save_step,
     set_attempt_status,
-    set_job_reason,
     set_job_status,
 )
 from lab.db.hosts import fence_host, release_hosts, set_health, set_host_setup, sync_hosts, take_host
 from lab.db.session import make_engine, make_read_sessions, make_sessions
-from lab.flights.model import JobSpec, StepResult
+from lab.db.waits import save_waits
+from lab.flights.model import JobSpec, StepResult, Wait
 from lab.flights.recipe import Recipe, Role, run
 from lab.flights.recipe import test_frame as frame  # under its own name pytest takes it for a test
 from lab.flights.status import Blessing, JobStatus, StepStatus
@@ -210,7 +210,8 @@ def tell(demo: Demo) -> None:
         demo, flight, "test-amd64-xl-pvh", now - timedelta(seconds=42), {"host": "emu1"}, J.RUNNING, at="guest-create"
     )
     with lab.sessions.begin() as session:
-        set_job_reason(session, flight, "test-amd64-xl-qcow2", "waits for a host: emu1 is held by 3.test-amd64-xl-pvh")
+        wait = Wait(kind="waiting_for_host", text="waits for a host: emu1 is held by 3.test-amd64-xl-pvh")
+        save_waits(session, {(flight, "test-amd64-xl-qcow2"): wait}, now)
         set_job_status(
             session,
             flight,
