@@ -62,13 +62,20 @@ def _load_queued(session: Session, keys: Collection[JobKey] | None) -> Iterator[
     attempts: dict[JobKey, list[Attempt]] = defaultdict(list)
     for row, hosts in _with_hosts(
         session,
-        select(AttemptRow.id, AttemptRow.flight, AttemptRow.job, AttemptRow.number, AttemptRow.started)
+        select(
+            AttemptRow.id,
+            AttemptRow.flight,
+            AttemptRow.job,
+            AttemptRow.number,
+            AttemptRow.started,
+            AttemptRow.worker,
+        )
         .join(JobRow, and_(AttemptRow.flight == JobRow.flight, AttemptRow.job == JobRow.name))
         .where(wanted, AttemptRow.status == JobStatus.BROKEN.value),
     ):
-        attempt, flight, name, number, started = row
+        attempt, flight, name, number, started, worker = row
         attempts[flight, name].append(
-            Attempt(id=attempt, number=number, status=JobStatus.BROKEN, hosts=hosts, started=started)
+            Attempt(id=attempt, number=number, status=JobStatus.BROKEN, hosts=hosts, started=started, worker=worker)
         )
     jobs = (
         select(

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from lab.context import Lab
-from lab.db import estimates, flights, hosts, queue
+from lab.db import estimates, flights, hosts, queue, sites
 from lab.db.changes import drop_changes, take_changes
 from lab.db.queue import JobKey, Queued, Running
 from lab.flights.dependencies import Hopeless, Ready, Waits, needed, standing
 from lab.flights.model import Job
 from lab.flights.requests import BUILD_LANE, request_of
+from lab.hosts.breaker import Breaker, told
 from lab.hosts.durations import Spread
-from lab.hosts.model import Host
+from lab.hosts.model import Health, Host
 from lab.hosts.planner import Assignment, Plan, Request, plan
 
 BUILDS_AT_ONCE = 1
@@ -53,6 +54,8 @@ class Mirror:
         """Jobs that can never run, and why: they are to be ended."""
         self.hosts: dict[str, Host] = {}
         self.running: dict[JobKey, Running] = {}
+        self.shut: Mapping[str, Breaker] = {}
+        """Sites that get no work."""
         self._needs: dict[str, Collection[JobKey]] = {}
         self._dependants: dict[JobKey, set[str]] = defaultdict(set)
 
@@ -62,6 +65,7 @@ class Mirror:
         self._history = estimates.load_history(session, self._default)
         self.hosts = {view.host.name: view.host for view in hosts.list_hosts(session)}
         self.running = {(one.flight, one.job): one for one in queue.load_running(session)}
+        self.shut = sites.shut_sites(session)
         for job_id in [*self.ready, *self.blocked, *self.hopeless]:
             self._forget(job_id)
         self._take(session, queue.load_queued(session))
@@ -69,6 +73,8 @@ class Mirror:
     def follow(self, session: Session, limit: int) -> bool:
         """Read what has changed, at most `limit` marks of it; True when there is more."""
         changes = take_changes(session, limit)
+        if sites.MARK in changes.others:
+            self.shut = sites.shut_sites(session)
         self._read(session, changes.jobs, changes.hosts)
         return changes.more
 
@@ -98,11 +104,17 @@ class Mirror:
         """What starts now."""
         builds = sum(1 for one in self.running.values() if not one.hosts)
         return plan(
-            self.hosts.values(),
+            [self._lendable(host) for host in self.hosts.values()],
             [waiting.request for waiting in self.ready.values()],
             lanes={BUILD_LANE: BUILDS_AT_ONCE - builds},
             limit=self._lab.limit,
         )
+
+    def _lendable(self, host: Host) -> Host:
+        """The host as the planner sees it: at a site that does not answer it is out of use."""
+        if host.site not in self.shut:
+            return host
+        return replace(host, health=Health.MAINTENANCE, health_reason=told(host.site, self.shut[host.site]))
 
     def _waiting_for(self, keys: Iterable[JobKey]) -> set[JobKey]:
         ids = {job_id for key in keys for job_id in self._dependants.get(key, ())}

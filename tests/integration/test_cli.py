@@ -166,9 +166,10 @@ def a_flight(call: Callable[..., Result]) -> int:
 
 
 FLIGHT_KEYS = {
-    "flight", "branch", "status", "blessing", "intended", "submitter", "note", "started", "finished", "counts",
+    "flight", "branch", "status", "blessing", "intended", "submitter", "tenant", "note", "started", "finished",
+    "counts",
 }  # fmt: skip
-JOB_KEYS = {"name", "recipe", "status", "reason", "hosts", "attempts", "runvars", "steps"}
+JOB_KEYS = {"name", "recipe", "status", "reason", "waiting", "hosts", "attempts", "runvars", "steps"}
 
 
 def test_json_has_the_promised_words(call: Callable[..., Result], a_flight: int) -> None:
