@@ -65,6 +65,25 @@ def absolute(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def span(seconds: float) -> str:
+    """A whole length of time, as on a switch.
+
+    >>> [span(seconds) for seconds in (900, 3600, 43200, 86400, 604800)]
+    ['15 min', '1 h', '12 h', '1 day', '7 days']
+    """
+    if seconds < 3600:
+        return f"{seconds / 60:g} min"
+    if seconds < 86400:
+        return f"{seconds / 3600:g} h"
+    return f"{seconds / 86400:g} day{'s' if seconds > 86400 else ''}"
+
+
+def clock(moment: datetime, now: datetime) -> str:
+    """A time of the day, with the day when it is not within the next or last hours; UTC."""
+    near = abs((moment - now).total_seconds()) < 20 * 3600
+    return moment.astimezone(UTC).strftime("%H:%M" if near else "%a %d %H:%M")
+
+
 def iso(moment: datetime) -> str:
     """A point in time for machines."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
@@ -95,6 +114,8 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "ago": ago,
     "absolute": absolute,
     "iso": iso,
+    "span": span,
+    "clock": clock,
     "icon": icon,
     "segment": segment,
     "breakable": breakable,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +93,10 @@ def _event(data: Mapping[str, object], *, number: int | None = None, name: str =
     return "\n".join([*lines, f"data: {json.dumps(data)}", "", ""])
 
 
-async def follow_events(lab: Lab, streams: Streams, *, flight: int | None, after: int | None) -> AsyncIterator[str]:
-    """Events after `after` (None: from now on), of one flight or of all."""
+async def follow_events(
+    lab: Lab, streams: Streams, *, flight: int | None, after: int | None, kinds: Collection[str] = ()
+) -> AsyncIterator[str]:
+    """Events after `after` (None: from now on), of one flight or of all, of these kinds or of any."""
 
     def read(last: int) -> list[tuple[int, str, dict[str, object]]]:
         with lab.reads() as session:
@@ -111,6 +113,8 @@ async def follow_events(lab: Lab, streams: Streams, *, flight: int | None, after
     while not streams.closing:
         happened = await run_in_threadpool(read, last)
         for last, kind, data in happened:
+            if kinds and kind not in kinds:
+                continue
             yield _event({"kind": kind, "data": data}, number=last)
         if happened:
             beat = time.monotonic()

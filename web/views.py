@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Final
 from urllib.parse import quote
 
-from lab.flights.model import Attempt, Flight, Job, Runvar, StepResult
+from lab.flights.model import Attempt, Flight, Job, Runvar, StepResult, Wait, Window
 from lab.flights.recipe import Recipe
 from lab.flights.runvars import DECLARED
 from lab.flights.status import JobStatus, StepStatus
@@ -40,6 +40,31 @@ ONE_LINE: Final = 120
 def seconds_of(started: datetime, finished: datetime | None, now: datetime) -> float:
     """How long something took, or has been taking."""
     return ((finished or now) - started).total_seconds()
+
+
+def spread(window: Window, now: datetime) -> str:
+    """How long until a moment that is not known exactly."""
+    early, late = ((moment - now).total_seconds() for moment in (window.p50, window.p90))
+    if late < 1:
+        return "any moment"
+    said = duration(early) if early >= 1 else "any moment"
+    return said if duration(early) == duration(late) else f"{said}, at most {duration(late)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eta:
+    """When a waiting job is expected to start."""
+
+    start: datetime
+    text: str
+    late: datetime
+
+
+def eta_of(wait: Wait | None, now: datetime) -> Eta | None:
+    """The expected start of a waiting job; None when nobody can tell."""
+    if wait is None or wait.start is None:
+        return None
+    return Eta(start=wait.start.p50, text=spread(wait.start, now), late=wait.start.p90)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -425,6 +450,8 @@ class JobPage:
     final: bool
     reason: str
     queued: datetime | None
+    wait: Wait | None
+    eta: Eta | None
     tabs: tuple[AttemptTab, ...]
     attempt: int
     attempt_status: str
@@ -478,6 +505,8 @@ def job_page(
         final=job.status.final,
         reason=job.reason,
         queued=job.queued,
+        wait=job.wait,
+        eta=eta_of(job.wait, now),
         tabs=tuple(
             AttemptTab(
                 number=other.number,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lab.cli import build, db, flight, host, image, job, matrix, serve, tree, trial, worker
+from lab.cli import build, db, flight, host, image, job, matrix, plan, serve, tree, trial, worker
 from lab.cli.render import errors
 from lab.errors import LabError
 from lab.flights.plain_text import clean
@@ -45,6 +45,8 @@ def main() -> None:
 
 main.add_command(flight.flight)
 main.add_command(job.job)
+main.add_command(plan.plan)
+main.add_command(plan.queue)
 main.add_command(matrix.matrix)
 main.add_command(host.host)
 main.add_command(image.image)

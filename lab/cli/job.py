@@ -1,18 +1,21 @@
-"""`lab job`: show, log."""
+"""`lab job`: show, why, log."""
 
 from __future__ import annotations
 
 import click
 from rich.markup import escape
+from rich.text import Text
 
 from lab.cli.opening import open_lab
-from lab.cli.render import duration, json_option, output, print_json, status_text
+from lab.cli.plan import eta
+from lab.cli.render import ago, duration, json_option, output, print_json, status_text
 from lab.context import Lab
 from lab.db import flights
 from lab.errors import ConfigError, NotFoundError
 from lab.flights.model import Attempt, Job, StepResult
 from lab.flights.plain_text import clean
-from lab.flights.views import job_view
+from lab.flights.status import JobStatus
+from lab.flights.views import job_view, wait_view
 
 
 @click.group()
@@ -34,7 +37,8 @@ def load(lab: Lab, name: str) -> Job:
 @json_option
 def show(job: str, *, as_json: bool) -> None:
     """A job with all its attempts, steps and runvars."""
-    found = load(open_lab(), job)
+    lab = open_lab()
+    found = load(lab, job)
     if as_json:
         print_json(job_view(found))
         return
@@ -42,6 +46,8 @@ def show(job: str, *, as_json: bool) -> None:
     console.print(f"[bold]{escape(found.id)}[/]  recipe {escape(found.recipe)} ", status_text(found.status.value))
     if found.reason:
         console.print(f"  {found.reason}", markup=False)
+    if found.wait and (expected := eta(found.wait, lab.clock())):
+        console.print(f"  expected to start {expected}", markup=False)
     for attempt in found.attempts:
         hosts = ", ".join(f"{role} = {host}" for role, host in attempt.hosts.items()) or "the controller"
         console.print(f"\nattempt {attempt.number} on {hosts} ", status_text(attempt.status.value), markup=False)
@@ -56,6 +62,47 @@ def show(job: str, *, as_json: bool) -> None:
     console.print("\nrunvars", style="bold")
     for runvar in found.runvars:
         console.print(f"  {runvar.name} = {runvar.value}", style="" if runvar.synth else "dim", markup=False)
+
+
+@job.command()
+@click.argument("job")
+@json_option
+def why(job: str, *, as_json: bool) -> None:
+    """Why a job waits, and when and where it is expected to run; of a job that does not wait, how it stands and why."""
+    lab = open_lab()
+    found = load(lab, job)
+    with lab.reads() as session:
+        tenant, _recipe = flights.tenant_and_recipe(session, found.flight, found.name)
+    if as_json:
+        print_json(
+            {
+                "flight": found.flight,
+                "job": found.name,
+                "status": found.status.value,
+                "tenant": tenant,
+                "reason": found.reason,
+                "waiting": wait_view(found.wait) if found.wait else None,
+            }
+        )
+        return
+    console = output()
+    reason = Text(clean(found.reason))
+    console.print(f"[bold]{escape(found.id)}[/]", status_text(found.status.value), reason, soft_wrap=True)
+    if found.status is not JobStatus.QUEUED:
+        return
+    if found.wait is None:
+        console.print("  no leader has looked at it yet; does the lab run? (`lab serve`, or `lab worker list`)")
+        return
+    facts = {
+        "tenant": tenant,
+        "place": str(found.wait.place or ""),
+        "expected": eta(found.wait, lab.clock()),
+        "on": ", ".join(f"{role} = {host}" for role, host in found.wait.hosts.items()),
+        "as of": ago(found.wait.updated, lab.clock()),
+    }
+    for name, text in facts.items():
+        if text:
+            console.print(f"  {name:<9} {clean(text)}", markup=False)
 
 
 @job.command()

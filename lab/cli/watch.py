@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from lab.cli.plan import eta
 from lab.cli.render import duration, status_text
 from lab.context import Lab
 from lab.db import flights
 from lab.flights.model import Flight, Job
 from lab.flights.recipe import all_recipes
-from lab.flights.status import StepStatus
+from lab.flights.status import JobStatus, StepStatus
 
 LOOK_EVERY_S = 0.3
 
@@ -57,7 +59,7 @@ def flight_table(flight: Flight, lab: Lab) -> Group:
             ", ".join(last.hosts.values()) if last else "",
             _progress(job),
             duration(last.started, last.finished or lab.clock()) if last else "",
-            Text(_now(job), style="dim"),
+            Text(_now(job, lab.clock()), style="dim"),
         )
     head = Text.assemble(
         (f"flight {flight.id}", "bold"),
@@ -77,8 +79,11 @@ def _progress(job: Job) -> str:
     return f"{done}/{len(recipe.lines_of(job.values))}"
 
 
-def _now(job: Job) -> str:
+def _now(job: Job, now: datetime) -> str:
     last = job.last
+    if job.status is JobStatus.QUEUED:
+        expected = eta(job.wait, now) if job.wait else ""
+        return f"{job.reason}; expected {expected}" if expected else job.reason
     if job.status.final or last is None or not last.steps:
         return job.reason
     step = last.steps[-1]

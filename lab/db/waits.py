@@ -7,14 +7,16 @@ asks reads a row or a page by an index. So neither a decision nor a page costs m
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import Row, and_, delete, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from lab.db.tables import JobRow, WaitRow
+from lab.db.tables import FlightRow, JobRow, WaitRow
 from lab.flights.model import Wait, Window
+from lab.flights.status import JobStatus
 
 JobKey = tuple[int, str]
 """(flight, name)"""
@@ -77,3 +79,81 @@ def drop_waits(session: Session, jobs: Collection[JobKey]) -> None:
 def waits_written(session: Session) -> dict[JobKey, Wait]:
     """All that is written, for a leader that begins."""
     return {(row.flight, row.job): read_wait(row) for row in session.scalars(select(WaitRow))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueLine:
+    """A queued job as the queue shows it; `wait` is None as long as no leader has looked at it."""
+
+    flight: int
+    job: str
+    recipe: str
+    tenant: str
+    priority: int
+    queued: datetime
+    wait: Wait | None
+
+    @property
+    def id(self) -> str:
+        """`flight.job`."""
+        return f"{self.flight}.{self.job}"
+
+
+_WAITING = (JobRow.status == JobStatus.QUEUED.value,)
+
+
+def list_queue(
+    session: Session, *, tenant: str = "", kind: str = "", limit: int = 100, offset: int = 0
+) -> list[QueueLine]:
+    """Who waits: first those that wait for hosts, by their place, then the others, by flight."""
+    query = (
+        select(JobRow, FlightRow.tenant, WaitRow)
+        .join(FlightRow, FlightRow.id == JobRow.flight)
+        .outerjoin(WaitRow, and_(WaitRow.flight == JobRow.flight, WaitRow.job == JobRow.name))
+        .where(*_WAITING)
+    )
+    if tenant:
+        query = query.where(FlightRow.tenant == tenant)
+    if kind:
+        query = query.where(WaitRow.kind == kind)
+    order = (WaitRow.place.is_(None), WaitRow.place, JobRow.flight, JobRow.position)
+    return [_line(row) for row in session.execute(query.order_by(*order).limit(limit).offset(offset))]
+
+
+def projected(session: Session, before: datetime, limit: int) -> list[QueueLine]:
+    """The queued jobs that are expected to start before a moment, the first ones first."""
+    query = (
+        select(JobRow, FlightRow.tenant, WaitRow)
+        .join(FlightRow, FlightRow.id == JobRow.flight)
+        .join(WaitRow, and_(WaitRow.flight == JobRow.flight, WaitRow.job == JobRow.name))
+        .where(*_WAITING, WaitRow.start_p50 < before)
+        .order_by(WaitRow.start_p50)
+        .limit(limit)
+    )
+    return [_line(row) for row in session.execute(query)]
+
+
+def _line(row: Row[JobRow, str, WaitRow | None]) -> QueueLine:
+    job, tenant, wait = row
+    return QueueLine(
+        flight=job.flight,
+        job=job.name,
+        recipe=job.recipe,
+        tenant=tenant,
+        priority=job.priority,
+        queued=job.queued,
+        wait=read_wait(wait) if wait is not None else None,
+    )
+
+
+def count_queue(session: Session) -> dict[tuple[str, str], int]:
+    """How many jobs wait, by tenant and kind of reason (empty: no leader has looked at them yet)."""
+    query = (
+        select(FlightRow.tenant, func.coalesce(WaitRow.kind, ""), func.count())
+        .select_from(JobRow)
+        .join(FlightRow, FlightRow.id == JobRow.flight)
+        .outerjoin(WaitRow, and_(WaitRow.flight == JobRow.flight, WaitRow.job == JobRow.name))
+        .where(*_WAITING)
+        .group_by(FlightRow.tenant, func.coalesce(WaitRow.kind, ""))
+    )
+    return {(tenant, kind): count for tenant, kind, count in session.execute(query)}

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -284,3 +285,39 @@ def test_the_matrix_is_shown_without_running_anything(call: Callable[..., Result
     assert "build-amd64-xen-4.20 revision debian-trixie\n" in plain.output
     listed = json.loads(call("matrix", "list", "--json").output)
     assert {"name": "smoke", "jobs": 6} in listed
+
+
+def test_a_waiting_job_says_why_and_until_when_and_so_does_the_plan(call: Callable[..., Result], a_flight: int) -> None:
+    from lab.bootstrap import bootstrap
+    from lab.db import waits
+    from lab.flights.model import Wait, Window
+
+    name = "test-amd64-amd64-xl-pv"
+    assert "no leader has looked at it yet" in call("job", "why", f"latest.{name}").stdout
+    lab = bootstrap(read_settings())
+    now = lab.clock()
+    start = Window(p50=now + timedelta(minutes=10), p90=now + timedelta(minutes=20))
+    end = Window(p50=now + timedelta(minutes=30), p90=now + timedelta(minutes=60))
+    wait = Wait(
+        kind="waiting_for_host", text="waiting for [red]emu0[/]", place=1, start=start, end=end, hosts={"host": "emu0"}
+    )
+    with lab.sessions.begin() as session:
+        waits.save_waits(session, {(a_flight, name): wait}, now)
+    lab.sessions.kw["bind"].dispose()
+    why = call("job", "why", f"latest.{name}")
+    assert why.exit_code == 0
+    for words in ("waiting for [red]emu0[/]", "in ~10 min", "at most 20 min", "host = emu0", "place"):
+        assert words in why.stdout
+    told = json.loads(call("job", "why", f"latest.{name}", "--json").stdout)
+    assert (told["waiting"]["kind"], told["waiting"]["place"], told["tenant"]) == ("waiting_for_host", 1, "me")
+    plan = json.loads(call("plan", "--json").stdout)
+    assert [host["name"] for host in plan["hosts"]] == ["emu0", "emu1", "emu2", "emu3"]
+    assert [span["kind"] for span in plan["hosts"][0]["spans"]] == ["projected"]
+    shown = call("plan").stdout
+    assert "░" in next(line for line in shown.splitlines() if line.startswith("emu0"))
+    assert "2 jobs waiting" in shown
+    (first, _second) = json.loads(call("queue", "--json").stdout)
+    assert (first["job"], first["waiting"]["text"]) == (name, "waiting for [red]emu0[/]")
+    assert "waiting for [red]emu0[/]" in call("queue").stdout.replace("\n", " ")
+    assert json.loads(call("queue", "--tenant", "nobody", "--json").stdout) == []
+    assert "expected in ~10 min" in " ".join(call("flight", "show", "latest").stdout.split())

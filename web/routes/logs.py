@@ -20,10 +20,19 @@ router = APIRouter(default_response_class=Response, include_in_schema=False)
 
 @router.get("/events")
 async def stream_events(
-    request: Request, lab: LabDep, streams: StreamsDep, flight: Offset = None, after: Offset = None
+    request: Request,
+    lab: LabDep,
+    streams: StreamsDep,
+    flight: Offset = None,
+    after: Offset = None,
+    kinds: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
-    """What happens, as it happens; with `flight` only there. A browser that comes back goes on where it was."""
-    events = follow_events(lab, streams, flight=flight, after=resume_point(request, after))
+    """What happens, as it happens; with `flight` only there, with `kinds` (comma-separated) only such.
+
+    A browser that comes back goes on where it was.
+    """
+    wanted = frozenset(kind for kind in kinds.split(",") if kind)
+    events = follow_events(lab, streams, flight=flight, after=resume_point(request, after), kinds=wanted)
     return EventStream(streams, events)
 
 
