@@ -20,6 +20,7 @@ with context.config.attributes["engine"].connect() as connection:
         render_as_batch=True,  # SQLite cannot alter most things in place
         render_item=render_item,
         compare_type=True,
+        transactional_ddl=True,  # all migrations at once or none, also on SQLite: two commands may find an old database
     )
     with context.begin_transaction():
         context.run_migrations()

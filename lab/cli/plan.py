@@ -168,15 +168,16 @@ def _print_tenants(view: PlanView) -> None:
 def queue_table(lines: Sequence[QueueLine], now: datetime) -> Table:
     """Who waits, why, and until when."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("place", "job", "tenant", "queued", "expected", "why it waits"):
-        table.add_column(column, overflow="fold")
+    roomy = output().width >= 110
+    for column in ("place", "job", "tenant", *(["queued"] if roomy else []), "expected", "why it waits"):
+        table.add_column(column, overflow="fold", min_width=24 if column in ("job", "why it waits") else None)
     for line in lines:
         wait = line.wait
         table.add_row(
             str(wait.place) if wait and wait.place else "",
             line.id,
             Text(clean(line.tenant)),
-            ago(line.queued, now),
+            *([ago(line.queued, now)] if roomy else []),
             eta(wait, now) if wait else "",
             Text(clean(wait.text) if wait else "no leader has looked at it yet"),
         )

@@ -339,6 +339,14 @@ def renew_attempt(session: Session, attempt: int, token: str, *, until: datetime
     return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
+def cut_holds(session: Session, until: datetime, *, beyond: datetime) -> int:
+    """Let holds that would last beyond `beyond` end at `until`; returns how many. Nobody is given so long a hold."""
+    result = session.execute(
+        update(AttemptRow).where(AttemptRow.finished.is_(None), AttemptRow.until > beyond).values(until=until)
+    )
+    return int(result.rowcount)  # type: ignore[attr-defined]
+
+
 def set_attempt_status(
     session: Session, attempt: int, token: str, status: JobStatus, *, reason: str = "", finished: datetime | None = None
 ) -> bool:

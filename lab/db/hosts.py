@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import select, update
@@ -90,6 +90,16 @@ def list_hosts(session: Session) -> list[HostView]:
         )
         for row in rows
     ]
+
+
+def absent_hosts(session: Session) -> dict[str, Host]:
+    """Hosts that have left the lab's file but are not free: somebody still has them, or they are being cleaned.
+
+    Whoever has one keeps it to the end; nobody gets it afterwards.
+    """
+    rows = session.scalars(select(HostRow).where(~HostRow.present, HostRow.state != HostState.FREE.value))
+    why = "no longer in the lab's file"
+    return {row.name: replace(_host(row), health=Health.RETIRED, health_reason=why) for row in rows}
 
 
 def find_hosts(session: Session, names: Iterable[str]) -> dict[str, Host]:

@@ -149,11 +149,11 @@ def _line(row: Row[JobRow, str, WaitRow | None]) -> QueueLine:
 def count_queue(session: Session) -> dict[tuple[str, str], int]:
     """How many jobs wait, by tenant and kind of reason (empty: no leader has looked at them yet)."""
     query = (
-        select(FlightRow.tenant, func.coalesce(WaitRow.kind, ""), func.count())
+        select(FlightRow.tenant, WaitRow.kind, func.count())
         .select_from(JobRow)
         .join(FlightRow, FlightRow.id == JobRow.flight)
         .outerjoin(WaitRow, and_(WaitRow.flight == JobRow.flight, WaitRow.job == JobRow.name))
         .where(*_WAITING)
-        .group_by(FlightRow.tenant, func.coalesce(WaitRow.kind, ""))
+        .group_by(FlightRow.tenant, WaitRow.kind)
     )
-    return {(tenant, kind): count for tenant, kind, count in session.execute(query)}
+    return {(tenant, kind or ""): count for tenant, kind, count in session.execute(query)}

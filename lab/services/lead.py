@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from lab.context import Lab
 from lab.db import flights, hosts
 from lab.services.begin_leases import begin_leases, next_lease_change
+from lab.services.clocks import ClockWatch
 from lab.services.expire import expire_leases
-from lab.services.schedule import Scheduler
+from lab.services.schedule import CLAIM_S, Scheduler
 from lab.services.settle import close_if_done, reap
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ def lead(lab: Lab, stop: threading.Event) -> None:
     """Plan until `stop` is set (ring the bell after setting it). Start from the database alone, at any moment."""
     scheduler: Scheduler | None = None
     reload_at = 0.0
+    clocks = ClockWatch(grace_s=max(CLAIM_S, lab.settings.lease_s))
     quiet = True
     while not stop.is_set():
         pause = LONGEST_WAIT_S
@@ -38,13 +40,13 @@ def lead(lab: Lab, stop: threading.Event) -> None:
                 if scheduler is None or time.monotonic() > reload_at:
                     scheduler, took = _begin(session, lab)
                     reload_at = time.monotonic() + max(RELOAD_S, 50 * took)
-                reap(session, lab)
+                patience = _judge_holds(session, lab, clocks)
                 expire_leases(session, lab)
                 begin_leases(session, lab)
                 more = scheduler.follow(session)
                 scheduler.look(session)
                 if (expiry := flights.next_expiry(session)) is not None:
-                    pause = min(pause, max(0.1, (expiry - lab.clock()).total_seconds() + 0.05))
+                    pause = min(pause, max(0.1, patience, (expiry - lab.clock()).total_seconds() + 0.05))
                 if (change := next_lease_change(session, lab)) is not None:
                     pause = min(pause, max(0.0, (change - lab.clock()).total_seconds()))
             pause = 0.0 if more else pause
@@ -56,6 +58,20 @@ def lead(lab: Lab, stop: threading.Event) -> None:
             log.exception("the leader failed; trying again")
             scheduler, pause = None, 1.0
         quiet = not lab.bell.wait(pause)
+
+
+def _judge_holds(session: Session, lab: Lab, clocks: ClockWatch) -> float:
+    """End the holds that are over; returns for how many seconds that has to wait because the clock jumped."""
+    seconds = time.monotonic()
+    jump = clocks.look(lab.clock(), seconds)
+    if jump:
+        log.warning("the clock jumped by %.0f s", jump.total_seconds())
+    longest = timedelta(seconds=max(CLAIM_S, lab.settings.lease_s))
+    flights.cut_holds(session, lab.clock() + longest, beyond=lab.clock() + 2 * longest)
+    patience = clocks.patience_s(seconds)
+    if not patience:
+        reap(session, lab)
+    return patience
 
 
 def _begin(session: Session, lab: Lab) -> tuple[Scheduler, float]:

@@ -78,7 +78,7 @@ def show_plan(session: Session, lab: Lab, *, ahead: timedelta) -> PlanView:
     now = lab.clock()
     default = Spread(p50=lab.scheduler.default_duration_s, p90=lab.scheduler.default_duration_p90_s)
     history = estimates.load_history(session, default)
-    found = {view.host.name: view.host for view in hosts.list_hosts(session)}
+    found = {view.host.name: view.host for view in hosts.list_hosts(session)} | hosts.absent_hosts(session)
     running = list(queue.load_running(session))
     spans: dict[str, list[Span]] = defaultdict(list)
     for one in running:
