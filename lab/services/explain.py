@@ -8,8 +8,9 @@ waits for it.
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -19,8 +20,7 @@ from lab.context import Lab
 from lab.db import flights, waits
 from lab.db.waits import JobKey
 from lab.flights.model import Wait, Window
-from lab.hosts.planner import Plan
-from lab.services.mirror import Mirror
+from lab.services.mirror import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +30,69 @@ ROWS_AT_ONCE = 100
 MOST_ROWS = 2000
 """Rows written before the queue is looked at anew."""
 
+REST = 9.0
+"""After explaining, at least so many times as long passes before the next time: it takes a tenth of a processor."""
+
+AT_MOST_EVERY_S = 1.0
+AT_LEAST_EVERY_S = 30.0
+"""What is expected moves on with the time, even when nothing happens."""
+
 MATTERS = 0.1
 """A place in the queue or a time to wait that moved by less than this part of itself is not written again."""
 
 SOON = timedelta(seconds=5)
 FRONT = 20
 """The first places in the queue are always told exactly."""
+
+
+class Explaining:
+    """Explains beside the leader's work, in a thread of its own, when something has changed, and not too often."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._explainer = Explainer(lab)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._next = 0.0
+        self._latest = 0.0
+        self._news = True
+
+    def offer(self, take: Callable[[], Snapshot], *, news: bool) -> float:
+        """Explain what `take` gives if it is time to; returns in how many seconds it wants to be asked again."""
+        self._news = self._news or news
+        now = time.monotonic()
+        due = self._next if self._news else max(self._next, self._latest + AT_LEAST_EVERY_S)
+        if self._thread is not None and self._thread.is_alive():
+            return AT_MOST_EVERY_S
+        if now < due:
+            return due - now
+        self._news, self._latest = False, now
+        self._thread = threading.Thread(target=self._explain, args=(take(),), name="explain", daemon=True)
+        self._thread.start()
+        return AT_MOST_EVERY_S
+
+    def forget(self) -> None:
+        """Look at what is written anew: a safety net, as everything is read anew now and then."""
+        if self._thread is None or not self._thread.is_alive():
+            self._explainer = Explainer(self._lab)
+        self._news = True
+
+    def end(self) -> None:
+        """Write nothing more: somebody else may lead by now."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _explain(self, snapshot: Snapshot) -> None:
+        begun = time.monotonic()
+        try:
+            whole = self._explainer.write(explained(snapshot), stop=self._stop)
+            self._news = self._news or not whole
+        except Exception:
+            log.exception("why jobs wait was not written; trying again")
+            self._news = True
+        took = time.monotonic() - begun
+        self._next = time.monotonic() + max(AT_MOST_EVERY_S, REST * took)
 
 
 class Explainer:
@@ -45,41 +102,54 @@ class Explainer:
         self._lab = lab
         self._written: dict[JobKey, Wait] | None = None
 
-    def write(self, explained: Mapping[JobKey, Wait]) -> bool:
+    def write(self, wanted: Mapping[JobKey, Wait], *, stop: threading.Event, most: int = MOST_ROWS) -> bool:
         """Bring what is written up to date, in short transactions; False when some is left for the next time."""
-        try:
-            for turn in range(0, MOST_ROWS, ROWS_AT_ONCE):
-                begun = time.monotonic()
-                with self._lab.sessions.begin() as session:
-                    wrote = self.write_some(session, explained, ROWS_AT_ONCE)
-                    if wrote and not turn:
-                        flights.add_event(session, kind="plan", now=self._lab.clock())
-                if wrote < ROWS_AT_ONCE:
-                    return True
-                time.sleep(min(1.0, 3 * (time.monotonic() - begun)))  # others want to write, too
-        except BaseException:
-            self._written = None  # nobody knows what of it is there
-            raise
-        return False
-
-    def write_some(self, session: Session, explained: Mapping[JobKey, Wait], most: int) -> int:
-        """Write at most `most` rows; returns how many were."""
         if self._written is None:
-            self._written = waits.waits_written(session)
+            with self._lab.reads() as session:
+                self._written = waits.waits_written(session)
+        gone, moved = self._to_do(self._written, wanted)
+        keys, told = iter([*gone, *moved][:most]), False
+        while not stop.is_set() and (some := list(islice(keys, ROWS_AT_ONCE))):
+            begun = time.monotonic()
+            try:
+                with self._lab.sessions.begin() as session:
+                    self._write(session, some, wanted, self._written)
+                    if not told:
+                        flights.add_event(session, kind="plan", now=self._lab.clock())
+                told = True
+            except BaseException:
+                self._written = None  # nobody knows what of it is there
+                raise
+            stop.wait(min(1.0, 3 * (time.monotonic() - begun)))  # others want to write, too
+        return len(gone) + len(moved) <= most
+
+    def write_all(self, session: Session, wanted: Mapping[JobKey, Wait]) -> None:
+        """Bring all that is written up to date in the caller's transaction."""
+        written = waits.waits_written(session)
+        gone, moved = self._to_do(written, wanted)
+        self._write(session, [*gone, *moved], wanted, written)
+
+    def _to_do(
+        self, written: Mapping[JobKey, Wait], wanted: Mapping[JobKey, Wait]
+    ) -> tuple[list[JobKey], list[JobKey]]:
         now = self._lab.clock()
-        written = self._written
-        gone = list(islice((key for key in written if key not in explained), most))
-        if gone:
-            waits.drop_waits(session, gone)
-        moved = [key for key, wait in explained.items() if key not in written or differs(written[key], wait, now)]
-        moved.sort(key=lambda key: (explained[key].place is None, explained[key].place or 0))
-        wanted = {key: explained[key] for key in moved[: most - len(gone)]}
-        if wanted:
-            waits.save_waits(session, wanted, now)
-        for key in gone:
-            del written[key]
-        written |= wanted
-        return len(gone) + len(wanted)
+        gone = [key for key in written if key not in wanted]
+        moved = [key for key, wait in wanted.items() if key not in written or differs(written[key], wait, now)]
+        moved.sort(key=lambda key: (wanted[key].place is None, wanted[key].place or 0))
+        return gone, moved
+
+    def _write(
+        self, session: Session, keys: Sequence[JobKey], wanted: Mapping[JobKey, Wait], written: dict[JobKey, Wait]
+    ) -> None:
+        rows = iter(keys)
+        while some := list(islice(rows, ROWS_AT_ONCE)):
+            if gone := [key for key in some if key not in wanted]:
+                waits.drop_waits(session, gone)
+            if moved := {key: wanted[key] for key in some if key in wanted}:
+                waits.save_waits(session, moved, self._lab.clock())
+            for key in gone:
+                written.pop(key, None)
+            written |= moved
 
 
 def differs(old: Wait, new: Wait, now: datetime) -> bool:
@@ -105,12 +175,13 @@ def _moved(old: Window | None, new: Window | None, now: datetime) -> bool:
     )
 
 
-def explained(mirror: Mirror, plan: Plan) -> dict[JobKey, Wait]:
+def explained(snapshot: Snapshot) -> dict[JobKey, Wait]:
     """Why each queued job waits, and when and where it will run."""
     found: dict[JobKey, Wait] = {}
-    for waiting in plan.waiting:
-        job = mirror.ready[waiting.request].queued.job
-        found[job.flight, job.name] = Wait(kind="waiting_for_host", text=waiting.reason)
-    for job, reason in mirror.blocked.values():
+    for waiting in snapshot.plan.waiting:
+        if waiting.request in snapshot.ready:
+            job = snapshot.ready[waiting.request].queued.job
+            found[job.flight, job.name] = Wait(kind="waiting_for_host", text=waiting.reason)
+    for job, reason in snapshot.blocked:
         found[job.flight, job.name] = Wait(kind="needs_job", text=reason)
     return found

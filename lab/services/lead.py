@@ -14,6 +14,7 @@ from lab.db import flights, hosts
 from lab.services.begin_leases import begin_leases, next_lease_change
 from lab.services.clocks import ClockWatch
 from lab.services.expire import expire_leases
+from lab.services.explain import Explaining
 from lab.services.schedule import CLAIM_S, Scheduler
 from lab.services.settle import close_if_done, reap
 
@@ -22,7 +23,6 @@ log = logging.getLogger(__name__)
 LONGEST_WAIT_S = 10.0
 """A safety net: lost rings and lost messages cost at most this long."""
 
-
 RELOAD_S = 300.0
 """A safety net: everything is read anew after so long, or after fifty times what reading takes if that is longer."""
 
@@ -30,8 +30,9 @@ RELOAD_S = 300.0
 def lead(lab: Lab, stop: threading.Event) -> None:
     """Plan until `stop` is set (ring the bell after setting it). Start from the database alone, at any moment."""
     scheduler: Scheduler | None = None
-    reload_at = 0.0
+    reload_at = remind_at = 0.0
     clocks = ClockWatch(grace_s=max(CLAIM_S, lab.settings.lease_s))
+    explaining = Explaining(lab)
     quiet = True
     while not stop.is_set():
         pause = LONGEST_WAIT_S
@@ -40,6 +41,7 @@ def lead(lab: Lab, stop: threading.Event) -> None:
                 if scheduler is None or time.monotonic() > reload_at:
                     scheduler, took = _begin(session, lab)
                     reload_at = time.monotonic() + max(RELOAD_S, 50 * took)
+                    explaining.forget()
                 patience = _judge_holds(session, lab, clocks)
                 expire_leases(session, lab)
                 begin_leases(session, lab)
@@ -49,15 +51,18 @@ def lead(lab: Lab, stop: threading.Event) -> None:
                     pause = min(pause, max(0.1, patience, (expiry - lab.clock()).total_seconds() + 0.05))
                 if (change := next_lease_change(session, lab)) is not None:
                     pause = min(pause, max(0.0, (change - lab.clock()).total_seconds()))
-            pause = 0.0 if more else pause
-            if quiet:
+            explain_in = explaining.offer(scheduler.snapshot, news=scheduler.mirror.news)
+            pause = 0.0 if more else min(pause, explain_in)
+            if quiet and time.monotonic() > remind_at:
                 remind(lab)
+                remind_at = time.monotonic() + LONGEST_WAIT_S / 2
         except Exception:
             # The database or the broker is away, or somebody was quicker: nothing that another look would not settle,
             # and there is nobody else to lead. What was remembered may not be what was written.
             log.exception("the leader failed; trying again")
             scheduler, pause = None, 1.0
         quiet = not lab.bell.wait(pause)
+    explaining.end()
 
 
 def _judge_holds(session: Session, lab: Lab, clocks: ClockWatch) -> float:

@@ -7,7 +7,7 @@ has changed, not what there is. What it remembers is only ever a proposal; the d
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -38,6 +38,15 @@ class Waiting:
     outputs: Mapping[str, str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What the leader remembered at one moment, for who explains it while the leader goes on."""
+
+    ready: Mapping[str, Waiting]
+    blocked: Sequence[tuple[Job, str]]
+    plan: Plan
+
+
 class Mirror:
     """What the leader remembers. Not for several threads; made anew after any error."""
 
@@ -56,6 +65,8 @@ class Mirror:
         self.running: dict[JobKey, Running] = {}
         self.shut: Mapping[str, Breaker] = {}
         """Sites that get no work."""
+        self.news = True
+        """Whether something has changed since `snapshot` was taken."""
         self._needs: dict[str, Collection[JobKey]] = {}
         self._dependants: dict[JobKey, set[str]] = defaultdict(set)
 
@@ -73,6 +84,7 @@ class Mirror:
     def follow(self, session: Session, limit: int) -> bool:
         """Read what has changed, at most `limit` marks of it; True when there is more."""
         changes = take_changes(session, limit)
+        self.news = self.news or bool(changes.jobs or changes.hosts or changes.others)
         if sites.MARK in changes.others:
             self.shut = sites.shut_sites(session)
         self._read(session, changes.jobs, changes.hosts)
@@ -109,6 +121,11 @@ class Mirror:
             lanes={BUILD_LANE: BUILDS_AT_ONCE - builds},
             limit=self._lab.limit,
         )
+
+    def snapshot(self, plan: Plan) -> Snapshot:
+        """All of it now, with the latest plan."""
+        self.news = False
+        return Snapshot(ready=dict(self.ready), blocked=list(self.blocked.values()), plan=plan)
 
     def _lendable(self, host: Host) -> Host:
         """The host as the planner sees it: at a site that does not answer it is out of use."""

@@ -16,7 +16,7 @@ from lab.flights.model import Job
 from lab.flights.status import JobStatus
 from lab.hosts.planner import Assignment, Plan
 from lab.services.explain import Explainer, explained
-from lab.services.mirror import Mirror
+from lab.services.mirror import Mirror, Snapshot
 from lab.services.settle import close_if_done
 
 CLAIM_S = 60.0
@@ -60,6 +60,10 @@ class Scheduler:
         """Learn what has changed; True when there is more to learn."""
         return self.mirror.follow(session, MARKS_AT_ONCE)
 
+    def snapshot(self) -> Snapshot:
+        """What there is to explain."""
+        return self.mirror.snapshot(self.plan)
+
     def _end_hopeless(self, session: Session) -> None:
         """End the jobs that can never run; those that need them in turn are met when their marks are followed."""
         ended = set()
@@ -77,7 +81,7 @@ def schedule(session: Session, lab: Lab) -> int:
     scheduler.load(session)
     started = scheduler.look(session)
     scheduler.follow(session)
-    Explainer(lab).write_some(session, explained(scheduler.mirror, scheduler.plan), most=1 << 30)
+    Explainer(lab).write_all(session, explained(scheduler.snapshot()))
     return started
 
 

@@ -29,6 +29,7 @@ from sqlalchemy.exc import OperationalError
 from lab.context import Lab
 from lab.db import flights
 from lab.db.bell import PostgresBell, SocketBell
+from lab.db.waits import waits_written
 from lab.flights.status import Blessing, JobStatus
 from lab.flights.steps import StepContext
 from lab.hosts.model import HostState
@@ -201,3 +202,28 @@ def test_what_a_worker_should_have_heard_long_ago_is_said_again(lab: Lab) -> Non
     assert messages.jobs == first * 2
     with lab.reads() as session:
         assert flights.unclaimed_attempts(session, before=later(lab, 30).clock()) == first
+
+
+def test_the_leader_tells_why_jobs_wait_and_that_they_wait_no_more(busy_lab: Lab) -> None:
+    lab, go_on = busy_lab, threading.Event()
+
+    def works(ctx: StepContext) -> None:
+        while not go_on.is_set():
+            ctx.wait(0.02)
+
+    recipe = doing(works)
+    with leading(lab):
+        number = submit(lab, *(spec(f"j{n}", recipe) for n in range(3)))
+        until(lambda: any(job.wait for job in flight_of(lab, number).jobs))
+        waiting = [job for job in flight_of(lab, number).jobs if job.status is JobStatus.QUEUED]
+        assert [job.wait.text for job in waiting if job.wait] == [job.reason for job in waiting] != []
+        go_on.set()
+        until(lambda: flight_of(lab, number).finished)
+        until(lambda: not written(lab))
+    with lab.reads() as session:
+        assert "plan" in {kind for _id, kind, _data in flights.events_after(session, 0)}
+
+
+def written(lab: Lab) -> int:
+    with lab.reads() as session:
+        return len(waits_written(session))
