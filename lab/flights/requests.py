@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 from lab.flights.model import Job
@@ -51,6 +52,11 @@ def request_of(job: Job, *, priority: int = 0, position: int = 0) -> Request:
 def role_requirement(role: Role, runvars: Runvars) -> Requirement:
     """The recipe's requirement and the job's (`all_hostflags`, `<role>_hostflags`), all to be met."""
     parts = [role.requirement, runvars.get("all_hostflags"), runvars.get(f"{role.name}_hostflags")]
+    return _all_of(*parts)
+
+
+@functools.lru_cache(maxsize=4096)
+def _all_of(*parts: str) -> Requirement:
     for part in parts:
         Requirement(part)  # each must stand alone: joined text could close a parenthesis of its neighbour
     return Requirement(" and ".join(f"({part})" if len(parts) > 1 else part for part in parts if part))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy.orm import Session
@@ -53,9 +53,11 @@ def construct_flight(
             "the tenant is not printable text of at most 128 characters",
             hint="name a person or a team, e.g. --tenant arm",
         )
+    served: set[object] = set()
+    recipes = {spec.name: spec.recipe for spec in specs}
     for spec in specs:
-        check_job(lab, spec)
-        _check_dependencies(session, spec, specs)
+        check_job(lab, spec, served)
+        _check_dependencies(session, spec, recipes)
     if len({spec.name for spec in specs}) != len(specs):
         raise ConfigError("two jobs of the flight have the same name")
     now = lab.clock()
@@ -75,8 +77,11 @@ def construct_flight(
     return flight
 
 
-def check_job(lab: Lab, spec: JobSpec) -> None:
-    """Raise `ConfigError`, naming the job, when it could never run."""
+def check_job(lab: Lab, spec: JobSpec, served: set[object] | None = None) -> None:
+    """Raise `ConfigError`, naming the job, when it could never run.
+
+    `served` collects what the lab's hosts are known to serve: the many jobs of a flight ask for few kinds of hosts.
+    """
     try:
         check_name("job", spec.name)
         roles = [role.name for role in find_recipe(spec.recipe).roles]
@@ -87,7 +92,12 @@ def check_job(lab: Lab, spec: JobSpec) -> None:
         if spec.recipe == RECIPE:
             _check_build(lab, build_request(Runvars(spec.runvars)))
         job = Job(flight=0, name=spec.name, recipe=spec.recipe, status=JobStatus.QUEUED)
-        check_possible(request_of(replace(job, runvars=_definition(spec))), lab.hosts, lab.limit)
+        request = request_of(replace(job, runvars=_definition(spec)))
+        asked = tuple((role.requirement, role.equivalent) for role in request.roles)
+        if served is None or asked not in served:
+            check_possible(request, lab.hosts, lab.limit)
+        if served is not None:
+            served.add(asked)
     except ConfigError as error:
         raise type(error)(f"job {spec.name}: {error.message}", hint=error.hint) from error
 
@@ -98,8 +108,7 @@ def _check_build(lab: Lab, request: BuildRequest) -> None:
         lab.builds.check(request)
 
 
-def _check_dependencies(session: Session, spec: JobSpec, specs: Sequence[JobSpec]) -> None:
-    recipes = {other.name: other.recipe for other in specs}
+def _check_dependencies(session: Session, spec: JobSpec, recipes: Mapping[str, str]) -> None:
     for flight, name in needed(spec.runvars, 0).values():
         if flight:
             found = flights.load_jobs(session, [(flight, name)])

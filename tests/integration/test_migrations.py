@@ -107,7 +107,7 @@ def test_every_change_that_matters_to_the_leader_leaves_a_mark(empty_url: str) -
         f"VALUES ('h', 'x86_64', {empty}, 'free', 0, true)": [("host", None, "h")],
         "UPDATE hosts SET health = 'good'": [("host", None, "h")],
         "UPDATE hosts SET state = 'leased'": [("host", None, "h")],
-        "UPDATE hosts SET fence = 5": [],
+        "UPDATE hosts SET site = 'north'": [("host", None, "h")],
         "UPDATE hosts SET setup_key = 'k'": [("host", None, "h")],
         "UPDATE hosts SET present = false": [("host", None, "h")],
         "DELETE FROM hosts": [("host", None, "h")],
