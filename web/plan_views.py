@@ -154,7 +154,7 @@ def _line(row: HostPlan, frame: _Frame, now: datetime) -> Line:
 
 def _now(span: Span) -> str:
     if span.kind == "job":
-        return span.who
+        return f"{span.flight}.{short_name(span.job)}"
     return f"{WORDS[span.kind]} {span.who}".strip()
 
 

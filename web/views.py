@@ -64,7 +64,8 @@ def eta_of(wait: Wait | None, now: datetime) -> Eta | None:
     """The expected start of a waiting job; None when nobody can tell."""
     if wait is None or wait.start is None:
         return None
-    return Eta(start=wait.start.p50, text=spread(wait.start, now), late=wait.start.p90)
+    text = spread(wait.start, now)
+    return Eta(start=wait.start.p50, text=text if text.startswith("any") else f"in {text}", late=wait.start.p90)
 
 
 @dataclass(frozen=True, kw_only=True)
