@@ -11,13 +11,15 @@ from lab.flights.reuse import may_reuse, setup_key
 from lab.flights.runvars import Runvars
 from lab.flights.status import JobStatus
 from lab.hosts.model import Requirement
-from lab.hosts.planner import Request, RoleRequest
+from lab.hosts.planner import Estimate, Request, RoleRequest
 
 BUILD_LANE: Final = "build"
 """Jobs without hosts run in it, on the controller."""
 
 
-def request_of(job: Job, *, priority: int = 0, position: int = 0) -> Request:
+def request_of(
+    job: Job, *, priority: int = 0, position: int = 0, tenant: str = "", estimate: Estimate | None = None
+) -> Request:
     """The request of a job: its recipe's roles, narrowed by its hostflags runvars.
 
     Hosts on which an earlier attempt was *broken* are avoided. Older flights go first, then the place in the flight.
@@ -46,6 +48,9 @@ def request_of(job: Job, *, priority: int = 0, position: int = 0) -> Request:
         priority=priority,
         avoid=frozenset(broken_on),
         lane="" if recipe.roles else BUILD_LANE,
+        tenant=tenant,
+        submitted=job.queued.timestamp() if job.queued else 0.0,
+        estimate=estimate or Estimate(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import enum
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -92,12 +93,7 @@ class Requirement:
             raise _bad(self.text, "it is nested too deeply") from error
 
     def _tree(self) -> ast.expr:
-        if not self.text.strip():
-            return ast.Constant(value=True)
-        try:
-            return ast.parse(self.text, mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise _bad(self.text, "it is not an expression") from error
+        return _parsed(self.text)
 
     def matches(self, host: Host) -> bool:
         """True when `host` offers everything asked for."""
@@ -108,6 +104,16 @@ class Requirement:
         tree = self._tree()
         parts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
         return tuple(ast.unparse(part) for part in parts if not _evaluate(part, host))
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(text: str) -> ast.expr:
+    if not text.strip():
+        return ast.Constant(value=True)
+    try:
+        return ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise _bad(text, "it is not an expression") from error
 
 
 def _bad(text: str, why: str) -> ConfigError:

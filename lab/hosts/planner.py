@@ -41,10 +41,19 @@ class RoleRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """How long something will take, in seconds: even odds at `p50_s`, nine in ten by `p90_s`."""
+
+    p50_s: float = 900.0
+    p90_s: float = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """A waiting job: lower `priority` and then lower `order` go first; hosts in `avoid` are taken only if need be.
 
-    A job without hosts runs on the controller, in a `lane` of which only so many places are free.
+    A job without hosts runs on the controller, in a `lane` of which only so many places are free. `submitted` is in
+    seconds since the epoch; `estimate` says how long it will hold its hosts.
     """
 
     id: str
@@ -54,6 +63,9 @@ class Request:
     priority: int = 0
     avoid: frozenset[str] = frozenset()
     lane: str = ""
+    tenant: str = ""
+    submitted: float = 0.0
+    estimate: Estimate = Estimate()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +117,15 @@ def plan(
     policy: Policy = DEFAULT_POLICY,
     lanes: Mapping[str, int] = MappingProxyType({}),
     limit: Limit | None = None,
+    left: Mapping[str, float] = MappingProxyType({}),
 ) -> Plan:
-    """Decide what starts now; `lanes` tells the free places of each. The order of the inputs does not matter."""
+    """Decide what starts now; `lanes` tells the free places of each. The order of the inputs does not matter.
+
+    `left` is in how many seconds a host is promised to somebody else: a job starts on it only if nine times out of ten
+    it ends before that.
+    """
     everyone = sorted(hosts, key=lambda host: host.name)
-    queue = _Queue(everyone, policy, Slots(limit, everyone))
+    queue = _Queue(everyone, policy, Slots(limit, everyone), left)
     requests = list(requests)
     _fill_lanes([request for request in requests if request.lane], lanes, queue.start, queue.waiting)
     for group in _by_flight(request for request in requests if not request.lane):
@@ -125,18 +142,21 @@ def plan(
 class _Queue:
     """A plan in the making: which hosts are still free, and what was decided for the requests so far."""
 
-    def __init__(self, everyone: Sequence[Host], policy: Policy, slots: Slots) -> None:
-        self.everyone, self.policy, self.slots = everyone, policy, slots
+    def __init__(self, everyone: Sequence[Host], policy: Policy, slots: Slots, left: Mapping[str, float]) -> None:
+        self.everyone, self.policy, self.slots, self.left = everyone, policy, slots, left
         self.usable = [host for host in everyone if host.usable()]
         self.free = {host.name: host for host in self.usable if host.state is HostState.FREE}
         self.start: list[Assignment] = []
         self.waiting: list[Waiting] = []
         self.power_off: list[str] = []
         self.ahead = 0
+        # Where no limit is, the choice of hosts can be found without trying all combinations.
+        self.free_for: Fits = _any if slots.unlimited else slots.free_for
+        self.possible: Fits = _any if slots.unlimited else slots.possible
 
     def take(self, request: Request, *, only_reused: bool = False) -> bool:
         """Give a request its hosts out of the free ones, if it can be served now."""
-        chosen = _cheapest(request, list(self.free.values()), self.policy, self.slots.free_for)
+        chosen = _cheapest(request, self._in_time(request), self.policy, self.free_for)
         if chosen is None:
             return False
         reused = frozenset(role.role for role in request.roles if _is_set_up(request, role, chosen[role.role]))
@@ -149,10 +169,17 @@ class _Queue:
         self.start.append(Assignment(request=request.id, hosts=hosts, reused=reused))
         return True
 
+    def _in_time(self, request: Request) -> list[Host]:
+        """The free hosts that are not promised to somebody else before the request will be done with them."""
+        if not self.left:
+            return list(self.free.values())
+        needed = request.estimate.p90_s
+        return [host for name, host in self.free.items() if self.left.get(name, needed) >= needed]
+
     def wait(self, request: Request, behind: Sequence[Request]) -> None:
         """Say why a request waits, and keep for it what it could use: else a gang might wait for ever."""
-        ready = _cheapest(request, list(self.free.values()), self.policy, self.slots.possible)
-        chosen = ready or _cheapest(request, self.usable, self.policy, self.slots.possible)
+        ready = _cheapest(request, self._in_time(request), self.policy, self.possible)
+        chosen = ready or _cheapest(request, self.usable, self.policy, self.possible)
         if chosen is None:
             reason = explain_impossible(request, self.everyone, self.slots.possible)
             self.waiting.append(Waiting(request=request.id, reason=reason, possible=False))
@@ -164,7 +191,7 @@ class _Queue:
             self._make_room(behind)
             reason = f"waiting for a place: {self.slots.told()}{_place(self.ahead)}"
         self.waiting.append(Waiting(request=request.id, reason=reason))
-        for name in [name for name, host in self.free.items() if _wanted(request, host)]:
+        for name in [host.name for host in self._in_time(request) if _wanted(request, host)]:
             del self.free[name]
 
     def _make_room(self, behind: Sequence[Request]) -> None:
@@ -276,6 +303,8 @@ def _cost(request: Request, role: RoleRequest, host: Host, policy: Policy) -> fl
 def _cheapest(request: Request, hosts: Sequence[Host], policy: Policy, fits: Fits = _any) -> dict[str, Host] | None:
     """The cheapest combination of distinct, mutually equivalent hosts that `fits`, or None. Ties: first by name."""
     best: tuple[float, list[str], dict[str, Host]] | None = None
+    if fits is _any:
+        hosts = _worth_trying(request, hosts, policy)
     for chosen in _combinations(request.roles, hosts):
         cost = sum(_cost(request, role, chosen[role.role], policy) for role in request.roles)
         names = [chosen[role.role].name for role in request.roles]
@@ -284,6 +313,26 @@ def _cheapest(request: Request, hosts: Sequence[Host], policy: Policy, fits: Fit
         if best is None or (cost, names) < best[:2]:
             best = (cost, names, chosen)
     return best[2] if best else None
+
+
+def _worth_trying(request: Request, hosts: Sequence[Host], policy: Policy) -> list[Host]:
+    """The hosts among which the cheapest combination is: of each role and `equiv-` flag, as many as there are roles.
+
+    The other roles can take away at most all but one of them, so there is no use for any that costs more.
+    """
+    kept: dict[str, Host] = {}
+    for role in request.roles:
+        matching = [host for host in hosts if role.requirement.matches(host)]
+        able = [(_cost(request, role, host, policy), host.name, host) for host in matching]
+        able.sort(key=lambda one: one[:2])
+        counts: dict[str, int] = {}
+        for _cost_of_it, name, host in able:
+            groups = [flag for flag in host.flags if flag.startswith("equiv-")] if role.equivalent else []
+            for group in groups or [""]:
+                counts[group] = counts.get(group, 0) + 1
+                if counts[group] <= len(request.roles):
+                    kept[name] = host
+    return [host for _name, host in sorted(kept.items())]
 
 
 def _combinations(roles: Sequence[RoleRequest], hosts: Sequence[Host]) -> Iterator[dict[str, Host]]:

@@ -34,6 +34,11 @@ class Slots:
         self._ending = {host.name for host in counted if host.state is HostState.CLEANING}
         self._claimed: set[str] = set()
 
+    @property
+    def unlimited(self) -> bool:
+        """Whether all hosts may run at once."""
+        return self._limit is None
+
     def possible(self, names: Collection[str]) -> bool:
         """Whether these hosts may ever run together."""
         return self._limit is None or len(self._limit.hosts.intersection(names)) <= self._limit.running

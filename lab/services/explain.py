@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from sqlalchemy.orm import Session
@@ -20,7 +21,15 @@ from lab.context import Lab
 from lab.db import flights, waits
 from lab.db.waits import JobKey
 from lab.flights.model import Wait, Window
-from lab.services.mirror import Snapshot
+from lab.flights.requests import BUILD_LANE
+from lab.hosts.durations import ANY_CLASS, host_class
+from lab.hosts.fair import FairQueue
+from lab.hosts.model import HostState
+from lab.hosts.planner import Estimate, Request
+from lab.hosts.projection import Projected, When, project
+from lab.hosts.reasons import Reason, ReasonKind, reasons
+from lab.hosts.slots import Slots
+from lab.services.mirror import CLEANING, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +95,7 @@ class Explaining:
     def _explain(self, snapshot: Snapshot) -> None:
         begun = time.monotonic()
         try:
-            whole = self._explainer.write(explained(snapshot), stop=self._stop)
+            whole = self._explainer.write(explained(self._lab, snapshot), stop=self._stop)
             self._news = self._news or not whole
         except Exception:
             log.exception("why jobs wait was not written; trying again")
@@ -175,13 +184,81 @@ def _moved(old: Window | None, new: Window | None, now: datetime) -> bool:
     )
 
 
-def explained(snapshot: Snapshot) -> dict[JobKey, Wait]:
+def explained(lab: Lab, snapshot: Snapshot) -> dict[JobKey, Wait]:
     """Why each queued job waits, and when and where it will run."""
+    now = lab.clock()
+    turns = _turns(lab, snapshot)
+    back, lane = _expected_back(snapshot, now)
+    expected = project(
+        now.timestamp(),
+        turns,
+        snapshot.hosts,
+        back=back,
+        blocks=snapshot.blocks,
+        limit=lab.limit,
+        lanes={BUILD_LANE: lane} if lane else {},
+    )
+    why = reasons(
+        now.timestamp(),
+        turns,
+        sorted(snapshot.hosts, key=lambda host: host.name),
+        possible=expected.keys(),
+        planned={waiting.request: waiting.reason for waiting in snapshot.plan.waiting},
+        blocks=snapshot.blocks,
+        fits=Slots(lab.limit, snapshot.hosts).possible,
+    )
     found: dict[JobKey, Wait] = {}
-    for waiting in snapshot.plan.waiting:
-        if waiting.request in snapshot.ready:
-            job = snapshot.ready[waiting.request].queued.job
-            found[job.flight, job.name] = Wait(kind="waiting_for_host", text=waiting.reason)
+    for request in turns:
+        job = snapshot.ready[request.id].queued.job
+        found[job.flight, job.name] = _wait(why[request.id], expected.get(request.id))
     for job, reason in snapshot.blocked:
-        found[job.flight, job.name] = Wait(kind="needs_job", text=reason)
+        found[job.flight, job.name] = Wait(kind=ReasonKind.NEEDS_JOB.value, text=reason)
     return found
+
+
+def _turns(lab: Lab, snapshot: Snapshot) -> list[Request]:
+    """The queue in the order in which it is served, with what is known of durations by now."""
+    queue = FairQueue(shares=lab.scheduler.shares)
+    known: dict[tuple[str, str], Estimate] = {}
+    for waiting in snapshot.ready.values():
+        name = (waiting.queued.job.name, waiting.queued.job.recipe)
+        if name not in known:
+            spread = snapshot.history.expected(*name)
+            known[name] = Estimate(p50_s=spread.p50, p90_s=spread.p90)
+        queue.put(replace(waiting.request, estimate=known[name]))
+    return list(queue.in_turn(snapshot.used))
+
+
+def _expected_back(snapshot: Snapshot, now: datetime) -> tuple[dict[str, When], When | None]:
+    """When each host that somebody has is expected back, and the lane of builds free again."""
+    classes = {host.name: host_class(host) for host in snapshot.hosts}
+    seconds = now.timestamp()
+    back: dict[str, When] = {}
+    lane: When | None = None
+    for host in snapshot.hosts:
+        if host.state is HostState.CLEANING:
+            back[host.name] = When(p50=seconds + CLEANING.p50, p90=seconds + CLEANING.p90)
+    for one in snapshot.running:
+        place = next((classes[name] for name in one.hosts.values() if name in classes), ANY_CLASS)
+        left = snapshot.history.left(one.job, one.recipe, place, seconds - one.started.timestamp())
+        when = When(p50=seconds + left.p50, p90=seconds + left.p90)
+        back |= dict.fromkeys(one.hosts.values(), when)
+        if not one.hosts:
+            lane = when
+    return back, lane
+
+
+def _wait(reason: Reason, expected: Projected | None) -> Wait:
+    return Wait(
+        kind=reason.kind.value,
+        text=reason.text,
+        data=reason.data,
+        place=expected.place if expected else None,
+        start=_window(expected.start) if expected else None,
+        end=_window(expected.end) if expected else None,
+        hosts=expected.hosts if expected else {},
+    )
+
+
+def _window(when: When) -> Window:
+    return Window(p50=datetime.fromtimestamp(when.p50, UTC), p90=datetime.fromtimestamp(when.p90, UTC))

@@ -6,27 +6,33 @@ has changed, not what there is. What it remembers is only ever a proposal; the d
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from lab.context import Lab
-from lab.db import estimates, flights, hosts, queue, sites
+from lab.db import estimates, flights, hosts, leases, queue, sites
 from lab.db.changes import drop_changes, take_changes
 from lab.db.queue import JobKey, Queued, Running
 from lab.flights.dependencies import Hopeless, Ready, Waits, needed, standing
 from lab.flights.model import Job
 from lab.flights.requests import BUILD_LANE, request_of
 from lab.hosts.breaker import Breaker, told
-from lab.hosts.durations import Spread
-from lab.hosts.model import Health, Host
-from lab.hosts.planner import Assignment, Plan, Request, plan
+from lab.hosts.calendar import entries
+from lab.hosts.durations import ANY_CLASS, History, Spread, host_class
+from lab.hosts.fair import FairQueue, Kind
+from lab.hosts.model import Health, Host, HostState
+from lab.hosts.planner import Assignment, Estimate, Plan, Request, plan
+from lab.hosts.projection import Block, When
 
 BUILDS_AT_ONCE = 1
 """Jobs without hosts that run at a time: each uses all processors of the controller."""
+
+CLEANING = When(p50=10.0, p90=60.0)
+"""How long it takes to make a host clean, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,11 @@ class Snapshot:
     ready: Mapping[str, Waiting]
     blocked: Sequence[tuple[Job, str]]
     plan: Plan
+    hosts: Sequence[Host]
+    running: Sequence[Running]
+    blocks: Sequence[Block]
+    used: Mapping[str, float]
+    history: History
 
 
 class Mirror:
@@ -53,8 +64,9 @@ class Mirror:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         scheduler = lab.scheduler
-        self._default = Spread(p50=scheduler.default_duration_s, p90=scheduler.default_duration_p90_s)
+        default = Spread(p50=scheduler.default_duration_s, p90=scheduler.default_duration_p90_s)
         self._half_life_s = scheduler.usage_half_life_h * 3600
+        self.history = History(samples={}, default=default)
         self.ready: dict[str, Waiting] = {}
         """Jobs that wait for hosts or for a place in a lane, by `flight.job`."""
         self.blocked: dict[str, tuple[Job, str]] = {}
@@ -67,13 +79,16 @@ class Mirror:
         """Sites that get no work."""
         self.news = True
         """Whether something has changed since `snapshot` was taken."""
+        self._queue = FairQueue(shares=scheduler.shares)
+        self._used: dict[str, float] = {}
+        self._blocks: list[Block] = []
         self._needs: dict[str, Collection[JobKey]] = {}
         self._dependants: dict[JobKey, set[str]] = defaultdict(set)
 
     def load(self, session: Session) -> None:
         """Read everything. Marks that are there already tell nothing new then."""
         drop_changes(session)
-        self._history = estimates.load_history(session, self._default)
+        self.history = estimates.load_history(session, self.history.default)
         self.hosts = {view.host.name: view.host for view in hosts.list_hosts(session)}
         self.running = {(one.flight, one.job): one for one in queue.load_running(session)}
         self.shut = sites.shut_sites(session)
@@ -112,26 +127,105 @@ class Mirror:
                 else:
                     self.hosts.pop(name, None)
 
-    def decide(self, _now: datetime) -> Plan:
-        """What starts now."""
-        builds = sum(1 for one in self.running.values() if not one.hosts)
+    def decide(self, session: Session) -> Plan:
+        """What starts now: of each kind of request those whose turn it is, as many as could start, and the next one."""
+        now = self._lab.clock()
+        self._used = self._usage(session, now.timestamp())
+        self._blocks = self._promises(session)
+        left = self._time_left(now.timestamp())
+        everyone = [self._lendable(host) for host in self.hosts.values()]
+        free = [host for host in everyone if host.usable() and host.state is HostState.FREE]
+        builds = BUILDS_AT_ONCE - sum(1 for one in self.running.values() if not one.hosts)
+
+        def most(kind: Kind) -> int:
+            request = samples[kind]
+            if request.lane:
+                return max(builds, 0) + 1
+            return 1 + sum(1 for host in free if any(role.requirement.matches(host) for role in request.roles))
+
+        samples = self._queue.samples()
+        turns = self._with_set_ups(list(self._queue.in_turn(self._used, most)), free)
         return plan(
-            [self._lendable(host) for host in self.hosts.values()],
-            [waiting.request for waiting in self.ready.values()],
-            lanes={BUILD_LANE: BUILDS_AT_ONCE - builds},
+            everyone,
+            [replace(request, priority=0, order=turn) for turn, request in enumerate(turns)],
+            lanes={BUILD_LANE: builds},
             limit=self._lab.limit,
+            left=left,
         )
+
+    def _with_set_ups(self, turns: list[Request], free: Iterable[Host]) -> list[Request]:
+        """Beside each flight's first request, those of the flight that could take over a host as it stands."""
+        first = {request.flight: turn for turn, request in reversed(list(enumerate(turns)))}
+        there = {request.id for request in turns}
+        beside: dict[int, list[Request]] = defaultdict(list)
+        for host in free:
+            if host.setup_flight is not None and host.setup_flight in first and host.setup_key is not None:
+                turn = first[host.setup_flight]
+                for request in self._queue.for_set_up(host.setup_flight, host.setup_key):
+                    if request.id not in there and request.priority == turns[turn].priority:
+                        there.add(request.id)
+                        beside[turn].append(request)
+        return [one for turn, request in enumerate(turns) for one in (request, *beside.get(turn, ()))]
+
+    def _usage(self, session: Session, now: float) -> dict[str, float]:
+        """What tenants have used; what runs counts as long as it is expected to, or has taken already."""
+        used = estimates.load_usage(session, half_life_s=self._half_life_s, now=self._lab.clock())
+        for one in self.running.values():
+            expected = self.history.expected(one.job, one.recipe, self._class_of(one.hosts.values())).p50
+            length = max(expected, now - one.started.timestamp())
+            used[one.tenant] = used.get(one.tenant, 0.0) + length * max(1, len(one.hosts))
+        return used
+
+    def _promises(self, session: Session) -> list[Block]:
+        """What people were promised, blockages, and hosts of sites that do not answer."""
+        now = self._lab.clock()
+        calendar = entries(leases.going_leases(session), leases.blockages(session, now), self.hosts.values(), now)
+        blocks = [
+            Block(
+                host=entry.host,
+                start=entry.start.timestamp(),
+                end=entry.end.timestamp() if entry.end else None,
+                kind=entry.kind,
+                why=f"{entry.kind} of {entry.who}: {entry.why}",
+            )
+            for entry in calendar
+        ]
+        shut = [host for host in self.hosts.values() if host.site in self.shut]
+        why = {site: told(site, breaker) for site, breaker in self.shut.items()}
+        return blocks + [Block(host=host.name, start=0.0, end=None, kind="shut", why=why[host.site]) for host in shut]
+
+    def _time_left(self, now: float) -> dict[str, float]:
+        """In how many seconds hosts are promised to somebody else; -1: they are now."""
+        left: dict[str, float] = {}
+        for block in self._blocks:
+            if block.end is None or block.end > now:
+                until = block.start - now if block.start > now else -1.0
+                left[block.host] = min(until, left.get(block.host, math.inf))
+        return left
 
     def snapshot(self, plan: Plan) -> Snapshot:
         """All of it now, with the latest plan."""
         self.news = False
-        return Snapshot(ready=dict(self.ready), blocked=list(self.blocked.values()), plan=plan)
+        return Snapshot(
+            ready=dict(self.ready),
+            blocked=list(self.blocked.values()),
+            plan=plan,
+            hosts=[self._lendable(host) for host in self.hosts.values()],
+            running=list(self.running.values()),
+            blocks=self._blocks,
+            used=self._used,
+            history=self.history,
+        )
 
     def _lendable(self, host: Host) -> Host:
         """The host as the planner sees it: at a site that does not answer it is out of use."""
         if host.site not in self.shut:
             return host
         return replace(host, health=Health.MAINTENANCE, health_reason=told(host.site, self.shut[host.site]))
+
+    def _class_of(self, names: Iterable[str]) -> str:
+        """The class of the first of these hosts that is known."""
+        return next((host_class(self.hosts[name]) for name in names if name in self.hosts), ANY_CLASS)
 
     def _waiting_for(self, keys: Iterable[JobKey]) -> set[JobKey]:
         ids = {job_id for key in keys for job_id in self._dependants.get(key, ())}
@@ -155,10 +249,19 @@ class Mirror:
                     self.hopeless[job.id] = (job, reason)
 
     def _submit(self, one: Queued, outputs: Mapping[str, str]) -> None:
-        request = request_of(one.job, priority=one.priority, position=one.position)
+        expected = self.history.expected(one.job.name, one.job.recipe)
+        request = request_of(
+            one.job,
+            priority=one.priority,
+            position=one.position,
+            tenant=one.tenant,
+            estimate=Estimate(p50_s=expected.p50, p90_s=expected.p90),
+        )
         self.ready[one.job.id] = Waiting(queued=one, request=request, outputs=outputs)
+        self._queue.put(request)
 
     def _forget(self, job_id: str) -> None:
+        self._queue.drop(job_id)
         for kept in (self.ready, self.blocked, self.hopeless):
             kept.pop(job_id, None)
         for key in self._needs.pop(job_id, ()):

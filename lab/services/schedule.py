@@ -43,7 +43,7 @@ class Scheduler:
         """Start every queued job that can start now; returns how many. The database has the last word on each."""
         lab, mirror = self._lab, self.mirror
         self._end_hopeless(session)
-        self.plan = mirror.decide(lab.clock())
+        self.plan = mirror.decide(session)
         started = 0
         for assignment in self.plan.start:
             waiting = mirror.ready[assignment.request]
@@ -81,7 +81,7 @@ def schedule(session: Session, lab: Lab) -> int:
     scheduler.load(session)
     started = scheduler.look(session)
     scheduler.follow(session)
-    Explainer(lab).write_all(session, explained(scheduler.snapshot()))
+    Explainer(lab).write_all(session, explained(lab, scheduler.snapshot()))
     return started
 
 

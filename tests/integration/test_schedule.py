@@ -85,7 +85,7 @@ def test_jobs_get_hosts_while_there_are_and_the_rest_learn_why_not(lab: Lab) -> 
     assert len(start(lab)) == 2
     jobs = flight_of(lab, number).jobs
     assert [job.status for job in jobs] == [JobStatus.PREPARING, JobStatus.PREPARING, JobStatus.QUEUED]
-    assert jobs[2].reason == "waiting for a host kept for a job ahead of it; 2 ahead of it"
+    assert jobs[2].reason == "waiting for h1, h2"
     assert [host_of(lab, name).state for name in ("h1", "h2")] == [HostState.LEASED] * 2
     assert start(lab) == []
     assert job_of(lab, number, "c").reason == "waiting for h1, h2"

@@ -120,7 +120,7 @@ def test_out_of_use_and_too_few_are_told_apart() -> None:
 
 def test_a_job_asks_for_what_its_recipe_and_its_runvars_say() -> None:
     values = {"all_hostflags": "hvm", "b_hostflags": 'name == "h2"', "b_dom0_image": "other"}
-    attempt = Attempt(id=1, number=1, status=JobStatus.BROKEN, hosts={"a": "h7"}, started=None)  # type: ignore[arg-type]
+    attempt = Attempt(id=1, number=1, status=JobStatus.BROKEN, hosts={"a": "h7"}, started=None, worker="w")  # type: ignore[arg-type]
     job = Job(
         flight=3,
         name="j",

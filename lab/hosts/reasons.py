@@ -1,0 +1,153 @@
+"""Why each waiting request waits: a word for programs, a line for people, and what the line is made of. Pure."""
+
+from __future__ import annotations
+
+import bisect
+import enum
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Final
+
+from lab.hosts.fair import Kind, kind_of
+from lab.hosts.model import Host, HostState
+from lab.hosts.planner import Fits, Request, explain_impossible
+from lab.hosts.projection import Block
+
+_NAMED: Final = 3
+"""Hosts that are called by their names; the others are counted."""
+
+
+class ReasonKind(enum.Enum):
+    """Why a request waits."""
+
+    WAITING_FOR_HOST = "waiting_for_host"
+    BEHIND_IN_SHARE = "behind_in_share"
+    """others go first though they came later: their tenants have used less for their share"""
+    RESERVED_FOR_ANOTHER = "reserved_for_another"
+    PLACE_LIMIT = "place_limit"
+    """its hosts are there, but too many would run at once"""
+    NEEDS_JOB = "needs_job"
+    NO_HOST_CAN_MATCH = "no_host_can_match"
+    BLOCKAGE_UNTIL = "blockage_until"
+    LANE_FULL = "lane_full"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """Why a request waits: `text` is the one line for people, `data` what it is made of."""
+
+    kind: ReasonKind
+    text: str
+    data: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def reasons(
+    now: float,
+    turns: Sequence[Request],
+    hosts: Sequence[Host],
+    *,
+    possible: Collection[str],
+    planned: Mapping[str, str],
+    blocks: Iterable[Block] = (),
+    fits: Fits | None = None,
+) -> dict[str, Reason]:
+    """A reason for every request of `turns`, which are in the order in which they are served.
+
+    `possible` are the requests that can be served at all; `planned` what the latest plan said of those it looked at.
+    """
+    blocked = _blocked_now(now, blocks)
+    able: dict[Kind, list[Host]] = {}
+    rivals: dict[Kind, list[Kind]] = {}
+    """the kinds that want some of the same hosts"""
+    before: dict[Kind, list[int]] = defaultdict(list)
+    """orders of the requests of a kind that are served earlier, sorted"""
+    for request in turns:
+        kind = kind_of(request)
+        if kind not in able:
+            able[kind] = [] if request.lane else _able(request, hosts)
+    for kind, mine in able.items():
+        names = {host.name for host in mine}
+        rivals[kind] = [
+            other for other, theirs in able.items() if other == kind or any(host.name in names for host in theirs)
+        ]
+    found: dict[str, Reason] = {}
+    for request in turns:
+        kind = kind_of(request)
+        ahead = sum(len(before[rival]) for rival in rivals[kind])
+        earlier = sum(bisect.bisect_right(before[rival], request.order) for rival in rivals[kind])
+        if request.lane:
+            text = f"waiting for another {request.lane} to end{_place(ahead)}"
+            reason = Reason(kind=ReasonKind.LANE_FULL, text=text, data={"lane": request.lane, "ahead": ahead})
+        elif request.id not in possible and (why := _impossible(request, hosts, fits)):
+            reason = Reason(kind=ReasonKind.NO_HOST_CAN_MATCH, text=why)
+        else:
+            overtakers = ahead - earlier
+            reason = _waiting(request, able[kind], ahead, overtakers, planned.get(request.id, ""), blocked)
+        bisect.insort(before[kind], request.order)
+        found[request.id] = reason
+    return found
+
+
+def _impossible(request: Request, hosts: Sequence[Host], fits: Fits | None) -> str:
+    return explain_impossible(request, hosts, fits) if fits else explain_impossible(request, hosts)
+
+
+def _able(request: Request, hosts: Sequence[Host]) -> list[Host]:
+    return [host for host in hosts if host.usable() and any(role.requirement.matches(host) for role in request.roles)]
+
+
+def _blocked_now(now: float, blocks: Iterable[Block]) -> dict[str, Block]:
+    return {
+        block.host: block
+        for block in blocks
+        if block.start <= now and (block.end is None or now < block.end) and block.kind != "lease"
+    }
+
+
+def _waiting(
+    request: Request, able: Sequence[Host], ahead: int, overtakers: int, planned: str, blocked: Mapping[str, Block]
+) -> Reason:
+    names = [host.name for host in able]
+    out = [blocked[name] for name in names if name in blocked]
+    if out and len(out) > len(names) - len(request.roles):
+        return _blocked(out, ahead)
+    data: dict[str, object] = {"ahead": ahead, "hosts": names[:100]}
+    if planned.startswith("waiting for a place"):
+        return Reason(kind=ReasonKind.PLACE_LIMIT, text=planned, data=data)
+    busy = [host.name for host in able if host.state is not HostState.FREE and host.name not in blocked]
+    if not busy:
+        text = f"waiting for a host kept for a job ahead of it{_place(ahead)}"
+        return Reason(kind=ReasonKind.RESERVED_FOR_ANOTHER, text=text, data=data)
+    text = f"waiting for {_listed(busy)}{_place(ahead)}"
+    if overtakers:
+        text += f", {overtakers} of them later ones of tenants that have used less"
+        data |= {"tenant": request.tenant, "overtaken_by": overtakers}
+        return Reason(kind=ReasonKind.BEHIND_IN_SHARE, text=text, data=data)
+    return Reason(kind=ReasonKind.WAITING_FOR_HOST, text=text, data=data)
+
+
+def _blocked(blocks: Sequence[Block], ahead: int) -> Reason:
+    ends = [block.end for block in blocks if block.end is not None]
+    first = min(blocks, key=lambda block: (block.end is None, block.end or 0.0, block.host))
+    until = f"until {_clock(first.end)}" if first.end is not None else "until further notice"
+    more = f" (and {len(blocks) - 1} more)" if len(blocks) > 1 else ""
+    text = f"{first.host}{more} is not to be had {until}: {first.why}{_place(ahead)}"
+    data = {"hosts": [block.host for block in blocks][:100], "until": min(ends) if ends else None, "ahead": ahead}
+    return Reason(kind=ReasonKind.BLOCKAGE_UNTIL, text=text, data=data)
+
+
+def _clock(seconds: float | None) -> str:
+    return datetime.fromtimestamp(seconds or 0.0, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= _NAMED + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMED])} or one of {len(names) - _NAMED} others"
+
+
+def _place(ahead: int) -> str:
+    return f"; {ahead} ahead of it" if ahead else ""
