@@ -68,7 +68,10 @@ class _Lab:
     free: dict[str, _Free]
     blocks: Mapping[str, Sequence[Block]]
     able: dict[tuple[Kind, int], list[Host]] = field(default_factory=dict)
-    heaps: dict[Kind, list[tuple[float, str]]] = field(default_factory=dict)
+    """the hosts that could serve a role of a kind, by its place"""
+    groups: dict[Kind, Sequence[str | None]] = field(default_factory=dict)
+    heaps: dict[tuple[Kind, int, str | None], list[tuple[float, str]]] = field(default_factory=dict)
+    """of the hosts of a group that could serve a role: when each can be had, which may be out of date (too early)"""
 
 
 def project(
@@ -144,25 +147,19 @@ def _earliest(lab: _Lab, request: Request, usable: Sequence[Host]) -> list[str] 
             lab.able[kind, index] = [host for host in usable if role.requirement.matches(host)]
         if not lab.able[kind, index]:
             return None
-    if len(request.roles) == 1:
-        name = _first_of(lab, kind)
-        return [name] if name is not None else None
+    if kind not in lab.groups:
+        lab.groups[kind] = _groups(request, lab.able, kind)
     best: tuple[float, list[str]] | None = None
-    for group in _groups(request, lab.able, kind):
+    for group in lab.groups[kind]:
         picked: list[str] = []
         for index, role in enumerate(request.roles):
-            able = (
-                host
-                for host in lab.able[kind, index]
-                if host.name not in picked and (not role.equivalent or group is None or group in host.flags)
-            )
-            first = min(able, key=lambda host: (_start_on(lab, host.name), host.name), default=None)
+            first = _first_of(lab, kind, index, group if role.equivalent else None, picked)
             if first is None:
                 break
-            picked.append(first.name)
+            picked.append(first)
         else:
-            at = max(_start_on(lab, name) for name in picked)
-            if at < FOREVER and (best is None or (at, picked) < best):
+            at = max((_start_on(lab, name) for name in picked), default=lab.now)
+            if best is None or (at, picked) < best:
                 best = (at, picked)
     return best[1] if best else None
 
@@ -185,18 +182,28 @@ def _start_on(lab: _Lab, name: str) -> float:
     return at
 
 
-def _first_of(lab: _Lab, kind: Kind) -> str | None:
-    """The host that serves requests of a kind with one role first; a heap whose entries may be out of date."""
-    heap = lab.heaps.get(kind)
+def _first_of(lab: _Lab, kind: Kind, index: int, group: str | None, but: Sequence[str]) -> str | None:
+    """The host that can be had first for a role, except those in `but`; None when there is none, or never."""
+    heap = lab.heaps.get((kind, index, group))
     if heap is None:
-        heap = lab.heaps[kind] = [(_start_on(lab, host.name), host.name) for host in lab.able[kind, 0]]
+        able = (host.name for host in lab.able[kind, index] if group is None or group in host.flags)
+        heap = lab.heaps[kind, index, group] = [(_start_on(lab, name), name) for name in able]
         heapq.heapify(heap)
-    while True:
+    aside: list[tuple[float, str]] = []
+    found = None
+    while heap:
         at, name = heap[0]
         really = _start_on(lab, name)
-        if really == at:
-            return name if at < FOREVER else None
-        heapq.heapreplace(heap, (really, name))
+        if really != at:
+            heapq.heapreplace(heap, (really, name))
+        elif name in but:
+            aside.append(heapq.heappop(heap))
+        else:
+            found = name if at < FOREVER else None
+            break
+    for entry in aside:
+        heapq.heappush(heap, entry)
+    return found
 
 
 def _clear_of(lab: _Lab, names: Sequence[str], request: Request, at: float) -> float:

@@ -19,6 +19,9 @@ from lab.hosts.projection import Block
 _NAMED: Final = 3
 """Hosts that are called by their names; the others are counted."""
 
+_TOLD: Final = 20
+"""Hosts that programs are told."""
+
 
 class ReasonKind(enum.Enum):
     """Why a request waits."""
@@ -59,7 +62,7 @@ def reasons(
     `possible` are the requests that can be served at all; `planned` what the latest plan said of those it looked at.
     """
     blocked = _blocked_now(now, blocks)
-    able: dict[Kind, list[Host]] = {}
+    able: dict[Kind, _Able] = {}
     rivals: dict[Kind, list[Kind]] = {}
     """the kinds that want some of the same hosts"""
     before: dict[Kind, list[int]] = defaultdict(list)
@@ -67,12 +70,10 @@ def reasons(
     for request in turns:
         kind = kind_of(request)
         if kind not in able:
-            able[kind] = [] if request.lane else _able(request, hosts)
+            able[kind] = _able(request, hosts, blocked)
     for kind, mine in able.items():
-        names = {host.name for host in mine}
-        rivals[kind] = [
-            other for other, theirs in able.items() if other == kind or any(host.name in names for host in theirs)
-        ]
+        names = set(mine.names)
+        rivals[kind] = [other for other, theirs in able.items() if other == kind or not names.isdisjoint(theirs.names)]
     found: dict[str, Reason] = {}
     for request in turns:
         kind = kind_of(request)
@@ -85,7 +86,7 @@ def reasons(
             reason = Reason(kind=ReasonKind.NO_HOST_CAN_MATCH, text=why)
         else:
             overtakers = ahead - earlier
-            reason = _waiting(request, able[kind], ahead, overtakers, planned.get(request.id, ""), blocked)
+            reason = _waiting(request, able[kind], ahead, overtakers, planned.get(request.id, ""))
         bisect.insort(before[kind], request.order)
         found[request.id] = reason
     return found
@@ -95,8 +96,22 @@ def _impossible(request: Request, hosts: Sequence[Host], fits: Fits | None) -> s
     return explain_impossible(request, hosts, fits) if fits else explain_impossible(request, hosts)
 
 
-def _able(request: Request, hosts: Sequence[Host]) -> list[Host]:
-    return [host for host in hosts if host.usable() and any(role.requirement.matches(host) for role in request.roles)]
+@dataclass(frozen=True, kw_only=True)
+class _Able:
+    """The hosts that could serve requests of a kind."""
+
+    names: Sequence[str]
+    out: Sequence[Block]
+    """why some are not to be had now"""
+    busy: str
+    """those that somebody has, for people"""
+
+
+def _able(request: Request, hosts: Sequence[Host], blocked: Mapping[str, Block]) -> _Able:
+    able = [host for host in hosts if host.usable() and any(role.requirement.matches(host) for role in request.roles)]
+    names = [host.name for host in able]
+    busy = [host.name for host in able if host.state is not HostState.FREE and host.name not in blocked]
+    return _Able(names=names, out=[blocked[name] for name in names if name in blocked], busy=_listed(busy))
 
 
 def _blocked_now(now: float, blocks: Iterable[Block]) -> dict[str, Block]:
@@ -107,21 +122,16 @@ def _blocked_now(now: float, blocks: Iterable[Block]) -> dict[str, Block]:
     }
 
 
-def _waiting(
-    request: Request, able: Sequence[Host], ahead: int, overtakers: int, planned: str, blocked: Mapping[str, Block]
-) -> Reason:
-    names = [host.name for host in able]
-    out = [blocked[name] for name in names if name in blocked]
-    if out and len(out) > len(names) - len(request.roles):
-        return _blocked(out, ahead)
-    data: dict[str, object] = {"ahead": ahead, "hosts": names[:100]}
+def _waiting(request: Request, able: _Able, ahead: int, overtakers: int, planned: str) -> Reason:
+    if able.out and len(able.out) > len(able.names) - len(request.roles):
+        return _blocked(able.out, ahead)
+    data: dict[str, object] = {"ahead": ahead, "hosts": able.names[:_TOLD]}
     if planned.startswith("waiting for a place"):
         return Reason(kind=ReasonKind.PLACE_LIMIT, text=planned, data=data)
-    busy = [host.name for host in able if host.state is not HostState.FREE and host.name not in blocked]
-    if not busy:
+    if not able.busy:
         text = f"waiting for a host kept for a job ahead of it{_place(ahead)}"
         return Reason(kind=ReasonKind.RESERVED_FOR_ANOTHER, text=text, data=data)
-    text = f"waiting for {_listed(busy)}{_place(ahead)}"
+    text = f"waiting for {able.busy}{_place(ahead)}"
     if overtakers:
         text += f", {overtakers} of them later ones of tenants that have used less"
         data |= {"tenant": request.tenant, "overtaken_by": overtakers}
@@ -135,7 +145,7 @@ def _blocked(blocks: Sequence[Block], ahead: int) -> Reason:
     until = f"until {_clock(first.end)}" if first.end is not None else "until further notice"
     more = f" (and {len(blocks) - 1} more)" if len(blocks) > 1 else ""
     text = f"{first.host}{more} is not to be had {until}: {first.why}{_place(ahead)}"
-    data = {"hosts": [block.host for block in blocks][:100], "until": min(ends) if ends else None, "ahead": ahead}
+    data = {"hosts": [block.host for block in blocks][:_TOLD], "until": min(ends) if ends else None, "ahead": ahead}
     return Reason(kind=ReasonKind.BLOCKAGE_UNTIL, text=text, data=data)
 
 
