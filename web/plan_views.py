@@ -92,9 +92,10 @@ class Gantt:
 
 
 def choose_ahead(view: PlanView) -> float:
-    """The fewest hours in which all that is expected has a place; at most a day, at least a quarter of an hour."""
-    ends = [span.end.p50 for row in view.hosts for span in row.spans if span.end and span.kind in ("job", "projected")]
-    far = max((end - view.now for end in ends), default=timedelta(hours=1))
+    """The fewest hours in which nearly all that is expected has a place; a quarter of an hour to a day."""
+    spans = [span for row in view.hosts for span in row.spans if span.kind in ("job", "projected")]
+    ends = sorted(span.end.p50 for span in spans if span.end)
+    far = ends[len(ends) * 19 // 20] - view.now if ends else timedelta(hours=1)
     return next((hours for hours in AHEADS[:-2] if timedelta(hours=hours) >= far), AHEADS[-3])
 
 

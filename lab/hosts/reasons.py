@@ -133,7 +133,7 @@ def _waiting(request: Request, able: _Able, ahead: int, overtakers: int, planned
         return Reason(kind=ReasonKind.RESERVED_FOR_ANOTHER, text=text, data=data)
     text = f"waiting for {able.busy}{_place(ahead)}"
     if overtakers:
-        text += f", {overtakers} of them later ones of tenants that have used less"
+        text += f" ({overtakers} came later: their tenants have used less)"
         data |= {"tenant": request.tenant, "overtaken_by": overtakers}
         return Reason(kind=ReasonKind.BEHIND_IN_SHARE, text=text, data=data)
     return Reason(kind=ReasonKind.WAITING_FOR_HOST, text=text, data=data)
