@@ -7,6 +7,7 @@ has changed, not what there is. What it remembers is only ever a proposal; the d
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,9 @@ from lab.hosts.projection import Block, When
 
 BUILDS_AT_ONCE = 1
 """Jobs without hosts that run at a time: each uses all processors of the controller."""
+
+HISTORY_EVERY_S = 10.0
+"""How long things took is read anew so often at most, when jobs have ended."""
 
 CLEANING = When(p50=10.0, p90=60.0)
 """How long it takes to make a host clean, in seconds."""
@@ -80,6 +84,7 @@ class Mirror:
         self.news = True
         """Whether something has changed since `snapshot` was taken."""
         self._queue = FairQueue(shares=scheduler.shares)
+        self._history_read = 0.0
         self._used: dict[str, float] = {}
         self._blocks: list[Block] = []
         self._needs: dict[str, Collection[JobKey]] = {}
@@ -88,7 +93,7 @@ class Mirror:
     def load(self, session: Session) -> None:
         """Read everything. Marks that are there already tell nothing new then."""
         drop_changes(session)
-        self.history = estimates.load_history(session, self.history.default)
+        self._read_history(session)
         self.hosts = {view.host.name: view.host for view in hosts.list_hosts(session)}
         self.running = {(one.flight, one.job): one for one in queue.load_running(session)}
         self.shut = sites.shut_sites(session)
@@ -99,11 +104,17 @@ class Mirror:
     def follow(self, session: Session, limit: int) -> bool:
         """Read what has changed, at most `limit` marks of it; True when there is more."""
         changes = take_changes(session, limit)
+        if changes.jobs and time.monotonic() > self._history_read + HISTORY_EVERY_S:
+            self._read_history(session)
         self.news = self.news or bool(changes.jobs or changes.hosts or changes.others)
         if sites.MARK in changes.others:
             self.shut = sites.shut_sites(session)
         self._read(session, changes.jobs, changes.hosts)
         return changes.more
+
+    def _read_history(self, session: Session) -> None:
+        self.history = estimates.load_history(session, self.history.default)
+        self._history_read = time.monotonic()
 
     def look_again(self, session: Session, assignment: Assignment) -> None:
         """What was planned could not be done: see how the job and its hosts stand really."""
