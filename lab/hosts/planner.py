@@ -19,6 +19,9 @@ from lab.hosts.slots import Limit, Slots
 
 ANY_HOST: Final = Requirement()
 
+PLACE: Final = "waiting for a place"
+"""How the reason begins of a job whose hosts are there, but too many would run at once."""
+
 Fits = Callable[[Collection[str]], bool]
 """Whether hosts, by their names, may run together."""
 
@@ -189,7 +192,7 @@ class _Queue:
             reason = _waiting_reason(request, self.usable, self.ahead)
         else:  # its hosts are there, but too many would run
             self._make_room(behind)
-            reason = f"waiting for a place: {self.slots.told()}{_place(self.ahead)}"
+            reason = f"{PLACE}: {self.slots.told()}{_place(self.ahead)}"
         self.waiting.append(Waiting(request=request.id, reason=reason))
         for name in [host.name for host in self._in_time(request) if _wanted(request, host)]:
             del self.free[name]

@@ -13,7 +13,7 @@ from typing import Final
 
 from lab.hosts.fair import Kind, kind_of
 from lab.hosts.model import Host, HostState
-from lab.hosts.planner import Fits, Request, explain_impossible
+from lab.hosts.planner import PLACE, Fits, Request, explain_impossible
 from lab.hosts.projection import Block
 
 _NAMED: Final = 3
@@ -61,7 +61,9 @@ def reasons(
 
     `possible` are the requests that can be served at all; `planned` what the latest plan said of those it looked at.
     """
+    blocks = list(blocks)
     blocked = _blocked_now(now, blocks)
+    soon = _soon(now, blocks)
     able: dict[Kind, _Able] = {}
     rivals: dict[Kind, list[Kind]] = {}
     """the kinds that want some of the same hosts"""
@@ -70,7 +72,7 @@ def reasons(
     for request in turns:
         kind = kind_of(request)
         if kind not in able:
-            able[kind] = _able(request, hosts, blocked)
+            able[kind] = _able(request, hosts, blocked, soon)
     for kind, mine in able.items():
         names = set(mine.names)
         rivals[kind] = [other for other, theirs in able.items() if other == kind or not names.isdisjoint(theirs.names)]
@@ -82,11 +84,12 @@ def reasons(
         if request.lane:
             text = f"waiting for another {request.lane} to end{_place(ahead)}"
             reason = Reason(kind=ReasonKind.LANE_FULL, text=text, data={"lane": request.lane, "ahead": ahead})
-        elif request.id not in possible and (why := _impossible(request, hosts, fits)):
+        elif request.id not in possible and not able[kind].out:
+            why = _impossible(request, hosts, fits)
             reason = Reason(kind=ReasonKind.NO_HOST_CAN_MATCH, text=why)
         else:
             overtakers = ahead - earlier
-            reason = _waiting(request, able[kind], ahead, overtakers, planned.get(request.id, ""))
+            reason = _waiting(request, able[kind], ahead, overtakers, planned.get(request.id, ""), now)
         bisect.insort(before[kind], request.order)
         found[request.id] = reason
     return found
@@ -105,13 +108,24 @@ class _Able:
     """why some are not to be had now"""
     busy: str
     """those that somebody has, for people"""
+    free: int
+    """how many nobody has"""
+    soon: Sequence[Block]
+    """what these are promised to next, the latest first"""
 
 
-def _able(request: Request, hosts: Sequence[Host], blocked: Mapping[str, Block]) -> _Able:
+def _able(request: Request, hosts: Sequence[Host], blocked: Mapping[str, Block], soon: Mapping[str, Block]) -> _Able:
     able = [host for host in hosts if host.usable() and any(role.requirement.matches(host) for role in request.roles)]
     names = [host.name for host in able]
     busy = [host.name for host in able if host.state is not HostState.FREE and host.name not in blocked]
-    return _Able(names=names, out=[blocked[name] for name in names if name in blocked], busy=_listed(busy))
+    free = [host.name for host in able if host.state is HostState.FREE and host.name not in blocked]
+    return _Able(
+        names=names,
+        out=[blocked[name] for name in names if name in blocked],
+        busy=_listed(busy),
+        free=len(free),
+        soon=sorted((soon[name] for name in free if name in soon), key=lambda block: -block.start),
+    )
 
 
 def _blocked_now(now: float, blocks: Iterable[Block]) -> dict[str, Block]:
@@ -122,12 +136,23 @@ def _blocked_now(now: float, blocks: Iterable[Block]) -> dict[str, Block]:
     }
 
 
-def _waiting(request: Request, able: _Able, ahead: int, overtakers: int, planned: str) -> Reason:
+def _soon(now: float, blocks: Iterable[Block]) -> dict[str, Block]:
+    """The next promise of each host that is not due yet."""
+    found: dict[str, Block] = {}
+    for block in sorted(blocks, key=lambda block: block.start):
+        if block.start > now:
+            found.setdefault(block.host, block)
+    return found
+
+
+def _waiting(request: Request, able: _Able, ahead: int, overtakers: int, planned: str, now: float) -> Reason:
     if able.out and len(able.out) > len(able.names) - len(request.roles):
         return _blocked(able.out, ahead)
     data: dict[str, object] = {"ahead": ahead, "hosts": able.names[:_TOLD]}
-    if planned.startswith("waiting for a place"):
+    if planned.startswith(PLACE):
         return Reason(kind=ReasonKind.PLACE_LIMIT, text=planned, data=data)
+    if able.free and len(able.soon) == able.free and able.soon[0].start < now + request.estimate.p90_s:
+        return _too_long(request, able.soon[0], ahead)
     if not able.busy:
         text = f"waiting for a host kept for a job ahead of it{_place(ahead)}"
         return Reason(kind=ReasonKind.RESERVED_FOR_ANOTHER, text=text, data=data)
@@ -146,6 +171,16 @@ def _blocked(blocks: Sequence[Block], ahead: int) -> Reason:
     more = f" (and {len(blocks) - 1} more)" if len(blocks) > 1 else ""
     text = f"{first.host}{more} is not to be had {until}: {first.why}{_place(ahead)}"
     data = {"hosts": [block.host for block in blocks][:_TOLD], "until": min(ends) if ends else None, "ahead": ahead}
+    return Reason(kind=ReasonKind.BLOCKAGE_UNTIL, text=text, data=data)
+
+
+def _too_long(request: Request, block: Block, ahead: int) -> Reason:
+    minutes = max(1, round(request.estimate.p90_s / 60))
+    text = (
+        f"{block.host} is free, but not from {_clock(block.start)} on ({block.why}), and this may take up to "
+        f"{minutes} min{_place(ahead)}"
+    )
+    data = {"hosts": [block.host], "until": block.end, "from": block.start, "ahead": ahead}
     return Reason(kind=ReasonKind.BLOCKAGE_UNTIL, text=text, data=data)
 
 

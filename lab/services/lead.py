@@ -33,6 +33,7 @@ def lead(lab: Lab, stop: threading.Event) -> None:
     reload_at = remind_at = 0.0
     clocks = ClockWatch(grace_s=max(CLAIM_S, lab.settings.lease_s))
     explaining = Explaining(lab)
+    wanted: dict[str, str] = {}
     quiet = True
     while not stop.is_set():
         pause = LONGEST_WAIT_S
@@ -44,15 +45,16 @@ def lead(lab: Lab, stop: threading.Event) -> None:
                     explaining.forget()
                 patience = _judge_holds(session, lab, clocks)
                 expire_leases(session, lab)
-                begin_leases(session, lab)
+                begin_leases(session, lab, wanted=wanted)
                 more = scheduler.follow(session)
                 scheduler.look(session)
+                before, wanted = wanted, scheduler.wanted()
                 if (expiry := flights.next_expiry(session)) is not None:
                     pause = min(pause, max(0.1, patience, (expiry - lab.clock()).total_seconds() + 0.05))
                 if (change := next_lease_change(session, lab)) is not None:
                     pause = min(pause, max(0.0, (change - lab.clock()).total_seconds()))
             explain_in = explaining.offer(scheduler.snapshot, news=scheduler.mirror.news)
-            pause = 0.0 if more else min(pause, explain_in)
+            pause = 0.0 if more or wanted != before else min(pause, explain_in)
             if quiet and time.monotonic() > remind_at:
                 remind(lab)
                 remind_at = time.monotonic() + LONGEST_WAIT_S / 2

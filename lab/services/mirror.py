@@ -26,7 +26,7 @@ from lab.hosts.calendar import entries
 from lab.hosts.durations import ANY_CLASS, History, Spread, host_class
 from lab.hosts.fair import FairQueue, Kind
 from lab.hosts.model import Health, Host, HostState
-from lab.hosts.planner import Assignment, Estimate, Plan, Request, plan
+from lab.hosts.planner import PLACE, Assignment, Estimate, Plan, Request, plan
 from lab.hosts.projection import Block, When
 
 BUILDS_AT_ONCE = 1
@@ -87,6 +87,7 @@ class Mirror:
         self._history_read = 0.0
         self._used: dict[str, float] = {}
         self._blocks: list[Block] = []
+        self._preemptable: set[str] = set()
         self._needs: dict[str, Collection[JobKey]] = {}
         self._dependants: dict[JobKey, set[str]] = defaultdict(set)
 
@@ -164,6 +165,19 @@ class Mirror:
             left=left,
         )
 
+    def wanted(self, plan: Plan) -> dict[str, str]:
+        """Hosts under preemptable leases on which jobs that wait would start, and which jobs."""
+        left, found = sorted(self._preemptable), dict[str, str]()
+        for waiting in plan.waiting if left else ():
+            if not waiting.possible or waiting.request not in self.ready or waiting.reason.startswith(PLACE):
+                continue
+            for role in self.ready[waiting.request].request.roles:
+                name = next((name for name in left if role.requirement.matches(self.hosts[name])), None)
+                if name is not None:
+                    left.remove(name)
+                    found[name] = f"job {waiting.request}"
+        return found
+
     def _with_set_ups(self, turns: list[Request], free: Iterable[Host]) -> list[Request]:
         """Beside each flight's first request, those of the flight that could take over a host as it stands."""
         first = {request.flight: turn for turn, request in reversed(list(enumerate(turns)))}
@@ -191,6 +205,8 @@ class Mirror:
         """What people were promised, blockages, and hosts of sites that do not answer."""
         now = self._lab.clock()
         calendar = entries(leases.going_leases(session), leases.blockages(session, now), self.hosts.values(), now)
+        taken = {entry.host for entry in calendar if entry.kind == "lease" and entry.preemptable}
+        self._preemptable = taken & self.hosts.keys()
         blocks = [
             Block(
                 host=entry.host,
@@ -200,6 +216,7 @@ class Mirror:
                 why=f"{entry.kind} of {entry.who}: {entry.why}",
             )
             for entry in calendar
+            if not (entry.kind == "booking" and entry.preemptable)  # it gives way to jobs
         ]
         shut = [host for host in self.hosts.values() if host.site in self.shut]
         why = {site: told(site, breaker) for site, breaker in self.shut.items()}

@@ -60,6 +60,10 @@ class Scheduler:
         """Learn what has changed; True when there is more to learn."""
         return self.mirror.follow(session, MARKS_AT_ONCE)
 
+    def wanted(self) -> dict[str, str]:
+        """Hosts under preemptable leases on which jobs would start, and which: their holders get notice."""
+        return self.mirror.wanted(self.plan)
+
     def snapshot(self) -> Snapshot:
         """What there is to explain."""
         return self.mirror.snapshot(self.plan)
