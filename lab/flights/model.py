@@ -96,8 +96,8 @@ class Window:
 class Wait:
     """Why a queued job waits, and when and where it is expected to run.
 
-    `kind` is a word for programs, `text` a line for people, `data` what the text was made of. `place` counts the jobs
-    in front of it that want a host, plus one. Where nobody can tell, `start`, `end` and `hosts` (by role) are empty.
+    `kind` is a word for programs, `text` a line for people, `data` what the text was made of. `place` is its turn
+    in the whole queue, from 1. Where nobody can tell, `start`, `end` and `hosts` (by role) are empty.
     """
 
     kind: str

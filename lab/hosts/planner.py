@@ -22,6 +22,9 @@ ANY_HOST: Final = Requirement()
 PLACE: Final = "waiting for a place"
 """How the reason begins of a job whose hosts are there, but too many would run at once."""
 
+_NAMED: Final = 8
+"""Hosts that a reason names."""
+
 Fits = Callable[[Collection[str]], bool]
 """Whether hosts, by their names, may run together."""
 
@@ -172,6 +175,15 @@ class _Queue:
         self.start.append(Assignment(request=request.id, hosts=hosts, reused=reused))
         return True
 
+    def _sometime(self, request: Request) -> dict[str, Host] | None:
+        """Hosts that could serve the request once they are free; where all may run at once, any such hosts will do."""
+        if not self.slots.unlimited:
+            return _cheapest(request, self.usable, self.policy, self.possible)
+        for some in (16, 128, len(self.usable)):
+            if chosen := _cheapest(request, self.usable[:some], self.policy):
+                return chosen
+        return None
+
     def _in_time(self, request: Request) -> list[Host]:
         """The free hosts that are not promised to somebody else before the request will be done with them."""
         if not self.left:
@@ -182,7 +194,7 @@ class _Queue:
     def wait(self, request: Request, behind: Sequence[Request]) -> None:
         """Say why a request waits, and keep for it what it could use: else a gang might wait for ever."""
         ready = _cheapest(request, self._in_time(request), self.policy, self.possible)
-        chosen = ready or _cheapest(request, self.usable, self.policy, self.possible)
+        chosen = ready or self._sometime(request)
         if chosen is None:
             reason = explain_impossible(request, self.everyone, self.slots.possible)
             self.waiting.append(Waiting(request=request.id, reason=reason, possible=False))
@@ -269,9 +281,11 @@ def explain_impossible(request: Request, hosts: Sequence[Host], fits: Fits = _an
 
 
 def _waiting_reason(request: Request, usable: Sequence[Host], ahead: int) -> str:
-    busy = [host.name for host in usable if host.state is not HostState.FREE and _wanted(request, host)]
-    if busy:
-        return f"waiting for {', '.join(busy)}{_place(ahead)}"
+    busy = (host.name for host in usable if host.state is not HostState.FREE and _wanted(request, host))
+    named = list(itertools.islice(busy, _NAMED + 1))
+    if named:
+        others = " or others" if len(named) > _NAMED else ""
+        return f"waiting for {', '.join(named[:_NAMED])}{others}{_place(ahead)}"
     return f"waiting for a host kept for a job ahead of it{_place(ahead)}"
 
 

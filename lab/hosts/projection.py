@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from lab.hosts.fair import Kind, kind_of
 from lab.hosts.model import Host
-from lab.hosts.planner import Request
+from lab.hosts.planner import Estimate, Request
 from lab.hosts.slots import Limit
 
 _Z90: Final = 1.2816
@@ -83,10 +83,12 @@ def project(
     blocks: Iterable[Block] = (),
     limit: Limit | None = None,
     lanes: Mapping[str, When] | None = None,
+    length: Callable[[Request, Sequence[str]], Estimate] = lambda request, _hosts: request.estimate,
 ) -> dict[str, Projected]:
     """Say for every request that can be served, given in `turns`, when and where it will run.
 
-    `back` tells when whoever has a host now gives it back, `lanes` when the next place in a lane is free.
+    `back` tells when whoever has a host now gives it back, `lanes` when the next place in a lane is free, and `length`
+    how long a request takes on certain hosts.
     """
     usable = sorted((host for host in hosts if host.usable()), key=lambda host: host.name)
     free = {host.name: _free_from(back.get(host.name), now) for host in usable}
@@ -108,11 +110,12 @@ def project(
             chosen = names
             available = max((free[name] for name in chosen), key=lambda one: one.at, default=_Free(now))
             available = places.wait(chosen, available)
-        start = _Free(_clear_of(lab, chosen, request, available.at), available.variance)
+        estimate = length(request, chosen)
+        start = _Free(_clear_of(lab, chosen, estimate.p90_s, available.at), available.variance)
         if start.at == FOREVER:
             continue
-        spread = max(0.0, request.estimate.p90_s - request.estimate.p50_s) / _Z90
-        end = _Free(start.at + request.estimate.p50_s, start.variance + spread * spread)
+        spread = max(0.0, estimate.p90_s - estimate.p50_s) / _Z90
+        end = _Free(start.at + estimate.p50_s, start.variance + spread * spread)
         for name in chosen:
             free[name] = end
         places.take(chosen, end)
@@ -206,14 +209,14 @@ def _first_of(lab: _Lab, kind: Kind, index: int, group: str | None, but: Sequenc
     return found
 
 
-def _clear_of(lab: _Lab, names: Sequence[str], request: Request, at: float) -> float:
-    """The first moment from `at` on at which the request, once begun, ends in time before what is promised."""
+def _clear_of(lab: _Lab, names: Sequence[str], longest_s: float, at: float) -> float:
+    """The first moment from `at` on at which what takes so long ends in time before what is promised."""
     moved = True
     while moved and at < FOREVER:
         moved = False
         for name in names:
             for block in lab.blocks.get(name, ()):
-                in_the_way = block.start < at + request.estimate.p90_s and (block.end is None or at < block.end)
+                in_the_way = block.start < at + longest_s and (block.end is None or at < block.end)
                 if in_the_way:
                     at, moved = (FOREVER if block.end is None else block.end), True
     return at

@@ -197,6 +197,7 @@ def explained(lab: Lab, snapshot: Snapshot) -> dict[JobKey, Wait]:
         blocks=snapshot.blocks,
         limit=lab.limit,
         lanes={BUILD_LANE: lane} if lane else {},
+        length=_lengths(snapshot),
     )
     why = reasons(
         now.timestamp(),
@@ -227,6 +228,22 @@ def _turns(lab: Lab, snapshot: Snapshot) -> list[Request]:
             known[name] = Estimate(p50_s=spread.p50, p90_s=spread.p90)
         queue.put(replace(waiting.request, estimate=known[name]))
     return list(queue.in_turn(snapshot.used))
+
+
+def _lengths(snapshot: Snapshot) -> Callable[[Request, Sequence[str]], Estimate]:
+    """How long a request takes on certain hosts: what its job took on hosts of the first one's class."""
+    classes = {host.name: host_class(host) for host in snapshot.hosts}
+    known: dict[tuple[str, str, str], Estimate] = {}
+
+    def length(request: Request, chosen: Sequence[str]) -> Estimate:
+        job = snapshot.ready[request.id].queued.job
+        key = (job.name, job.recipe, classes.get(chosen[0], ANY_CLASS) if chosen else ANY_CLASS)
+        if key not in known:
+            spread = snapshot.history.expected(*key)
+            known[key] = Estimate(p50_s=spread.p50, p90_s=spread.p90)
+        return known[key]
+
+    return length
 
 
 def _expected_back(snapshot: Snapshot, now: datetime) -> tuple[dict[str, When], When | None]:

@@ -85,6 +85,8 @@ class Mirror:
         """Whether something has changed since `snapshot` was taken."""
         self._queue = FairQueue(shares=scheduler.shares)
         self._history_read = 0.0
+        self._known: dict[tuple[str, str, str], Spread] = {}
+        """What the history says, as far as it was asked."""
         self._used: dict[str, float] = {}
         self._blocks: list[Block] = []
         self._preemptable: set[str] = set()
@@ -115,7 +117,14 @@ class Mirror:
 
     def _read_history(self, session: Session) -> None:
         self.history = estimates.load_history(session, self.history.default)
+        self._known = {}
         self._history_read = time.monotonic()
+
+    def _expected(self, job: str, recipe: str, place: str = ANY_CLASS) -> Spread:
+        key = (job, recipe, place)
+        if key not in self._known:
+            self._known[key] = self.history.expected(job, recipe, place)
+        return self._known[key]
 
     def look_again(self, session: Session, assignment: Assignment) -> None:
         """What was planned could not be done: see how the job and its hosts stand really."""
@@ -196,7 +205,7 @@ class Mirror:
         """What tenants have used; what runs counts as long as it is expected to, or has taken already."""
         used = estimates.load_usage(session, half_life_s=self._half_life_s, now=self._lab.clock())
         for one in self.running.values():
-            expected = self.history.expected(one.job, one.recipe, self._class_of(one.hosts.values())).p50
+            expected = self._expected(one.job, one.recipe, self._class_of(one.hosts.values())).p50
             length = max(expected, now - one.started.timestamp())
             used[one.tenant] = used.get(one.tenant, 0.0) + length * max(1, len(one.hosts))
         return used
@@ -277,7 +286,7 @@ class Mirror:
                     self.hopeless[job.id] = (job, reason)
 
     def _submit(self, one: Queued, outputs: Mapping[str, str]) -> None:
-        expected = self.history.expected(one.job.name, one.job.recipe)
+        expected = self._expected(one.job.name, one.job.recipe)
         request = request_of(
             one.job,
             priority=one.priority,

@@ -15,6 +15,7 @@ from strategies import hosts, labs, queues, requests
 
 from lab.hosts.model import Host, HostState, Requirement
 from lab.hosts.planner import Plan, Request, RoleRequest, plan
+from lab.hosts.slots import Limit
 
 
 def ordered(queue: list[Request]) -> list[Request]:
@@ -148,3 +149,25 @@ def test_reused_hosts_are_set_up_for_this_flight_with_this_key(lab: list[Host], 
             same = role.setup_key is not None and host.setup_key == role.setup_key
             mine = request.flight is not None and host.setup_flight == request.flight
             assert (role.role in assignment.reused) == (same and mine)
+
+
+@given(labs(), queues())
+def test_the_quick_choice_of_hosts_is_the_thorough_one(lab: list[Host], queue: list[Request]) -> None:
+    """With a limit that limits nothing, all combinations of hosts are tried."""
+    everything = Limit(hosts=frozenset(host.name for host in lab), running=99)
+    quick, thorough = plan(lab, queue), plan(lab, queue, limit=everything)
+    assert quick.start == thorough.start
+    assert [(one.request, one.possible) for one in quick.waiting] == [
+        (one.request, one.possible) for one in thorough.waiting
+    ]
+
+
+@given(labs(), queues(), st.floats(-1, 5000))
+def test_a_host_that_is_promised_goes_only_to_who_ends_in_time(
+    lab: list[Host], queue: list[Request], left: float
+) -> None:
+    by_id = {request.id: request for request in queue}
+    promised = {host.name: left for host in lab[::2]}
+    for assignment in plan(lab, queue, left=promised).start:
+        for name in assignment.hosts.values():
+            assert promised.get(name, 1e9) >= by_id[assignment.request].estimate.p90_s
