@@ -98,7 +98,7 @@ def why(job: str, *, as_json: bool) -> None:
         "place": str(found.wait.place or ""),
         "expected": eta(found.wait, lab.clock()),
         "on": ", ".join(f"{role} = {host}" for role, host in found.wait.hosts.items()),
-        "as of": ago(found.wait.updated, lab.clock()),
+        "said": ago(found.wait.updated, lab.clock()),
     }
     for name, text in facts.items():
         if text:

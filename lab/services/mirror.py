@@ -32,6 +32,9 @@ from lab.hosts.projection import Block, When
 BUILDS_AT_ONCE = 1
 """Jobs without hosts that run at a time: each uses all processors of the controller."""
 
+LOOK_AHEAD = 64
+"""Requests of each kind that are looked at beside those that could start, where places are few."""
+
 HISTORY_EVERY_S = 10.0
 """How long things took is read anew so often at most, when jobs have ended."""
 
@@ -158,11 +161,14 @@ class Mirror:
         free = [host for host in everyone if host.usable() and host.state is HostState.FREE]
         builds = BUILDS_AT_ONCE - sum(1 for one in self.running.values() if not one.hosts)
 
+        # Where only so many hosts may run, who comes later decides which of those that stand ready is to be kept.
+        more = 1 if self._lab.limit is None else LOOK_AHEAD
+
         def most(kind: Kind) -> int:
             request = samples[kind]
             if request.lane:
                 return max(builds, 0) + 1
-            return 1 + sum(1 for host in free if any(role.requirement.matches(host) for role in request.roles))
+            return more + sum(1 for host in free if any(role.requirement.matches(host) for role in request.roles))
 
         samples = self._queue.samples()
         turns = self._with_set_ups(list(self._queue.in_turn(self._used, most)), free)

@@ -52,7 +52,9 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
     assert complaints == []
 
 
-@pytest.mark.parametrize("path", ["/", "/flights/3", "/flights/3/jobs/test-amd64-xsm", "/hosts", "/hosts/emu1"])
+@pytest.mark.parametrize(
+    "path", ["/", "/flights/3", "/flights/3/jobs/test-amd64-xsm", "/hosts", "/hosts/emu1", "/plan", "/queue"]
+)
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_page_shows_itself_without_complaint_and_fits(page: Page, url: str, path: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 844})

@@ -46,6 +46,16 @@ def test_events_come_as_they_happen_and_only_those_asked_for(demo: Demo, url: st
     assert number == newest(demo)
 
 
+def test_events_of_other_kinds_are_left_out(demo: Demo, url: str) -> None:
+    with httpx.stream("GET", f"{url}/events?kinds=plan,host", timeout=LIMITS) as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "retry: 1000"
+        demo.add(3, "step")
+        demo.add(3, "plan")
+        [(number, data)] = messages(lines, 1)
+    assert (data["kind"], number) == ("plan", newest(demo))
+
+
 def test_a_browser_that_comes_back_misses_nothing(demo: Demo, url: str) -> None:
     seen = newest(demo)
     demo.add(3, "one")
