@@ -84,11 +84,14 @@ def project(
     limit: Limit | None = None,
     lanes: Mapping[str, When] | None = None,
     length: Callable[[Request, Sequence[str]], Estimate] = lambda request, _hosts: request.estimate,
+    needs: Mapping[str, Iterable[str]] | None = None,
+    ends: Mapping[str, When] | None = None,
 ) -> dict[str, Projected]:
     """Say for every request that can be served, given in `turns`, when and where it will run.
 
     `back` tells when whoever has a host now gives it back, `lanes` when the next place in a lane is free, and `length`
-    how long a request takes on certain hosts.
+    how long a request takes on certain hosts. A request with `needs` begins after those, which have turns before its
+    own or are running and have `ends`.
     """
     usable = sorted((host for host in hosts if host.usable()), key=lambda host: host.name)
     free = {host.name: _free_from(back.get(host.name), now) for host in usable}
@@ -100,6 +103,11 @@ def project(
     in_lane = {lane: _free_from(when, now) for lane, when in (lanes or {}).items()}
     found: dict[str, Projected] = {}
     for place, request in enumerate(turns, start=1):
+        before = [
+            found[one].end if one in found else (ends or {}).get(one) for one in (needs or {}).get(request.id, ())
+        ]
+        if None in before:
+            continue
         if request.lane:
             chosen: list[str] = []
             available = in_lane.setdefault(request.lane, _Free(now))
@@ -110,6 +118,9 @@ def project(
             chosen = names
             available = max((free[name] for name in chosen), key=lambda one: one.at, default=_Free(now))
             available = places.wait(chosen, available)
+        for when in before:
+            if when is not None and when.p50 > available.at:
+                available = _free_from(when, now)
         estimate = length(request, chosen)
         start = _Free(_clear_of(lab, chosen, estimate.p90_s, available.at), available.variance)
         if start.at == FOREVER:

@@ -188,16 +188,18 @@ def explained(lab: Lab, snapshot: Snapshot) -> dict[JobKey, Wait]:
     """Why each queued job waits, and when and where it will run."""
     now = lab.clock()
     turns = _turns(lab, snapshot)
-    back, lane = _expected_back(snapshot, now)
+    back, lane, ends = _expected_back(snapshot, now)
     expected = project(
         now.timestamp(),
-        turns,
+        [*turns, *(one.request for one in snapshot.blocked)],
         snapshot.hosts,
         back=back,
         blocks=snapshot.blocks,
         limit=lab.limit,
         lanes={BUILD_LANE: lane} if lane else {},
         length=_lengths(snapshot),
+        needs={one.request.id: one.needs for one in snapshot.blocked},
+        ends=ends,
     )
     why = reasons(
         now.timestamp(),
@@ -212,8 +214,10 @@ def explained(lab: Lab, snapshot: Snapshot) -> dict[JobKey, Wait]:
     for request in turns:
         job = snapshot.ready[request.id].queued.job
         found[job.flight, job.name] = _wait(why[request.id], expected.get(request.id))
-    for job, reason in snapshot.blocked:
-        found[job.flight, job.name] = Wait(kind=ReasonKind.NEEDS_JOB.value, text=reason)
+    for one in snapshot.blocked:
+        job = one.queued.job
+        reason = Reason(kind=ReasonKind.NEEDS_JOB, text=one.reason, data={"needs": sorted(one.needs)})
+        found[job.flight, job.name] = replace(_wait(reason, expected.get(job.id)), place=None)
     return found
 
 
@@ -233,10 +237,12 @@ def _turns(lab: Lab, snapshot: Snapshot) -> list[Request]:
 def _lengths(snapshot: Snapshot) -> Callable[[Request, Sequence[str]], Estimate]:
     """How long a request takes on certain hosts: what its job took on hosts of the first one's class."""
     classes = {host.name: host_class(host) for host in snapshot.hosts}
+    jobs = {one.request.id: one.queued.job for one in snapshot.ready.values()}
+    jobs |= {one.request.id: one.queued.job for one in snapshot.blocked}
     known: dict[tuple[str, str, str], Estimate] = {}
 
     def length(request: Request, chosen: Sequence[str]) -> Estimate:
-        job = snapshot.ready[request.id].queued.job
+        job = jobs[request.id]
         key = (job.name, job.recipe, classes.get(chosen[0], ANY_CLASS) if chosen else ANY_CLASS)
         if key not in known:
             spread = snapshot.history.expected(*key)
@@ -246,11 +252,12 @@ def _lengths(snapshot: Snapshot) -> Callable[[Request, Sequence[str]], Estimate]
     return length
 
 
-def _expected_back(snapshot: Snapshot, now: datetime) -> tuple[dict[str, When], When | None]:
-    """When each host that somebody has is expected back, and the lane of builds free again."""
+def _expected_back(snapshot: Snapshot, now: datetime) -> tuple[dict[str, When], When | None, dict[str, When]]:
+    """When each host that somebody has is expected back, the lane of builds is free, and each running job ends."""
     classes = {host.name: host_class(host) for host in snapshot.hosts}
     seconds = now.timestamp()
     back: dict[str, When] = {}
+    ends: dict[str, When] = {}
     lane: When | None = None
     for host in snapshot.hosts:
         if host.state is HostState.CLEANING:
@@ -260,9 +267,10 @@ def _expected_back(snapshot: Snapshot, now: datetime) -> tuple[dict[str, When], 
         left = snapshot.history.left(one.job, one.recipe, place, seconds - one.started.timestamp())
         when = When(p50=seconds + left.p50, p90=seconds + left.p90)
         back |= dict.fromkeys(one.hosts.values(), when)
+        ends[f"{one.flight}.{one.job}"] = when
         if not one.hosts:
             lane = when
-    return back, lane
+    return back, lane, ends
 
 
 def _wait(reason: Reason, expected: Projected | None) -> Wait:

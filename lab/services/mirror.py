@@ -52,11 +52,21 @@ class Waiting:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Blocked:
+    """A queued job that waits for other jobs (`flight.job`), what it will ask of the planner, and why it waits."""
+
+    queued: Queued
+    request: Request
+    needs: frozenset[str]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """What the leader remembered at one moment, for who explains it while the leader goes on."""
 
     ready: Mapping[str, Waiting]
-    blocked: Sequence[tuple[Job, str]]
+    blocked: Sequence[Blocked]
     plan: Plan
     hosts: Sequence[Host]
     running: Sequence[Running]
@@ -76,8 +86,8 @@ class Mirror:
         self.history = History(samples={}, default=default)
         self.ready: dict[str, Waiting] = {}
         """Jobs that wait for hosts or for a place in a lane, by `flight.job`."""
-        self.blocked: dict[str, tuple[Job, str]] = {}
-        """Jobs that wait for other jobs, and why."""
+        self.blocked: dict[str, Blocked] = {}
+        """Jobs that wait for other jobs."""
         self.hopeless: dict[str, tuple[Job, str]] = {}
         """Jobs that can never run, and why: they are to be ended."""
         self.hosts: dict[str, Host] = {}
@@ -278,6 +288,7 @@ class Mirror:
         jobs = list(found)
         needs = {one.job.id: frozenset(needed(one.job.values, one.job.flight).values()) for one in jobs}
         others = flights.load_jobs(session, {key for keys in needs.values() for key in keys})
+        going = _going(others)
         for one in jobs:
             job = one.job
             self._needs[job.id] = needs[job.id]
@@ -287,21 +298,29 @@ class Mirror:
                 case Ready(outputs=outputs):
                     self._submit(one, outputs)
                 case Waits(reason=reason):
-                    self.blocked[job.id] = (job, reason)
+                    self.blocked[job.id] = Blocked(
+                        queued=one,
+                        request=self._request(one),
+                        needs=frozenset(f"{flight}.{name}" for flight, name in needs[job.id] & going),
+                        reason=reason,
+                    )
                 case Hopeless(reason=reason):
                     self.hopeless[job.id] = (job, reason)
 
     def _submit(self, one: Queued, outputs: Mapping[str, str]) -> None:
+        request = self._request(one)
+        self.ready[one.job.id] = Waiting(queued=one, request=request, outputs=outputs)
+        self._queue.put(request)
+
+    def _request(self, one: Queued) -> Request:
         expected = self._expected(one.job.name, one.job.recipe)
-        request = request_of(
+        return request_of(
             one.job,
             priority=one.priority,
             position=one.position,
             tenant=one.tenant,
             estimate=Estimate(p50_s=expected.p50, p90_s=expected.p90),
         )
-        self.ready[one.job.id] = Waiting(queued=one, request=request, outputs=outputs)
-        self._queue.put(request)
 
     def _forget(self, job_id: str) -> None:
         self._queue.drop(job_id)
@@ -311,3 +330,8 @@ class Mirror:
             self._dependants[key].discard(job_id)
             if not self._dependants[key]:
                 del self._dependants[key]
+
+
+def _going(jobs: Mapping[JobKey, Job]) -> set[JobKey]:
+    """Those that have not ended."""
+    return {key for key, job in jobs.items() if not job.status.final}

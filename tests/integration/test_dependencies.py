@@ -59,6 +59,21 @@ def test_a_job_waits_for_its_build_and_gets_what_it_gave(lab: Lab) -> None:
     assert flight_of(lab, number).status is JobStatus.PASS
 
 
+def test_when_a_job_is_expected_that_waits_for_its_build_is_told(lab: Lab) -> None:
+    number = submit(lab, build(), spec("test", looks(), xenbuildjob="build-x"))
+    start(lab)
+    start(lab)  # by now the build runs
+    wait = job_of(lab, number, "test").wait
+    assert wait is not None
+    assert (wait.kind, wait.text, wait.place) == ("needs_job", "waiting for build-x", None)
+    assert wait.data == {"needs": [f"{number}.build-x"]}
+    assert wait.start is not None
+    until_built = (wait.start.p50 - lab.clock()).total_seconds()
+    assert until_built == pytest.approx(lab.scheduler.default_duration_s, abs=30)
+    assert wait.start.p50 < wait.start.p90
+    assert wait.hosts == {"host": "h1"}
+
+
 def test_jobs_of_a_build_that_failed_are_blocked_and_say_why(lab: Lab) -> None:
     evidence = Evidence(command="make", exit_status=2, output="common/page.c:12:3: error: expected ';'")
     builds_of(lab).errors["broken"] = StepFailure("common/page.c:12:3: error: expected ';'", evidence=evidence)

@@ -31,7 +31,7 @@ def remembered(mirror: Mirror) -> dict[str, Any]:
     """All but the estimates, which are those of when a job came into the queue."""
     return {
         "ready": {name: replace(waiting.request, estimate=Estimate()) for name, waiting in mirror.ready.items()},
-        "blocked": dict(mirror.blocked),
+        "blocked": {name: replace(one.request, estimate=Estimate()) for name, one in mirror.blocked.items()},
         "hosts": dict(mirror.hosts),
         "running": dict(mirror.running),
         "lines": mirror._queue._lines,
@@ -51,7 +51,7 @@ def fails(_ctx: StepContext) -> None:
     raise StepFailure("no")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_after_whatever_happened_the_memory_is_what_is_written(new_lab: Callable[..., Lab], seed: int) -> None:
     lab = new_lab(*(a_host(f"h{number}") for number in range(4)), retries=1)
     chance = random.Random(seed)
