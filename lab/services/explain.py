@@ -36,11 +36,11 @@ log = logging.getLogger(__name__)
 ROWS_AT_ONCE = 100
 """Rows of a transaction: on SQLite nobody else can write meanwhile."""
 
-MOST_ROWS = 2000
+MOST_ROWS = 4000
 """Rows written before the queue is looked at anew."""
 
 REST = 9.0
-"""After explaining, at least so many times as long passes before the next time: it takes a tenth of a processor."""
+"""After explaining, so many times what it cost of a processor passes before the next time: it takes a tenth of one."""
 
 AT_MOST_EVERY_S = 1.0
 AT_LEAST_EVERY_S = 30.0
@@ -93,14 +93,14 @@ class Explaining:
             self._thread.join()
 
     def _explain(self, snapshot: Snapshot) -> None:
-        begun = time.monotonic()
+        begun = time.thread_time()
         try:
             whole = self._explainer.write(explained(self._lab, snapshot), stop=self._stop)
             self._news = self._news or not whole
         except Exception:
             log.exception("why jobs wait was not written; trying again")
             self._news = True
-        took = time.monotonic() - begun
+        took = time.thread_time() - begun
         self._next = time.monotonic() + max(AT_MOST_EVERY_S, REST * took)
 
 
