@@ -263,7 +263,7 @@ class Mirror:
             ready=dict(self.ready),
             blocked=list(self.blocked.values()),
             plan=plan,
-            hosts=[self._lendable(host) for host in self.hosts.values()],
+            hosts=list(self.hosts.values()),
             running=list(self.running.values()),
             blocks=self._blocks,
             used=self._used,

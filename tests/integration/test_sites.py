@@ -171,3 +171,18 @@ def test_processes_are_seen_and_forgotten(lab: Lab) -> None:
         assert [view.name for view in processes.list_processes(session)] == ["b:2"]
         processes.forget_silent_processes(session, later(lab, 8 * 86_400).clock())
         assert processes.list_processes(session) == []
+
+
+def test_jobs_of_a_site_that_is_shut_wait_and_say_so(two_sites: Lab) -> None:
+    lab = two_sites
+    with lab.sessions.begin() as session:
+        for _ in range(5):
+            note_silence(session, lab, "north", "no worker took 1.a")
+    assert standing(lab)["north"] is not Circuit.CLOSED
+    number = submit(lab, spec("n", **at("north")), spec("s", **at("south")))
+    assert len(start(lab)) == 1
+    with lab.reads() as session:
+        wait = flights.load_job(session, number, "n").wait
+    assert wait is not None
+    assert (wait.kind, wait.start) == ("blockage_until", None)
+    assert "site north does not answer" in wait.text
