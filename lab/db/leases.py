@@ -147,7 +147,9 @@ def begin_lease(session: Session, lease: PersonLease, host: str, *, now: datetim
     return take_host(session, host, booking=lease.id, holder=lease.holder, now=now)
 
 
-def set_wait(session: Session, number: int, *, why: str, expected: datetime | None) -> bool:
+def set_wait(
+    session: Session, number: int, *, why: str, expected: datetime | None, host: str | None = None
+) -> bool:
     """Say why a booked lease has not begun; True when that is news."""
     result = session.execute(
         update(BookingRow)
@@ -155,6 +157,9 @@ def set_wait(session: Session, number: int, *, why: str, expected: datetime | No
         .where((BookingRow.waits != why) | (BookingRow.expected.is_distinct_from(expected)))
         .values(waits=why, expected=expected)
     )
+    if host is not None:  # where one with a requirement is thought to begin
+        placed = update(BookingRow).where(BookingRow.id == number, BookingRow.state == LeaseState.BOOKED.value)
+        session.execute(placed.where(BookingRow.need != "", BookingRow.begins.is_(None)).values(host=host))
     return bool(result.rowcount)  # type: ignore[attr-defined]
 
 

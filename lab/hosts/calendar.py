@@ -108,6 +108,24 @@ def _promise(lease: PersonLease, now: datetime) -> Entry | None:
     )
 
 
+def soon(leases: Iterable[PersonLease], now: datetime) -> list[Entry]:
+    """Where leases that are to begin as soon as possible are thought to run: no promise, but no job comes between."""
+    return [
+        Entry(
+            host=lease.host,
+            start=lease.expected or now,
+            end=max(lease.expected or now, now) + lease.length,
+            kind="booking",
+            id=lease.id,
+            who=lease.holder,
+            why=lease.why,
+            preemptable=lease.preemptable,
+        )
+        for lease in leases
+        if lease.state is LeaseState.BOOKED and lease.begins is None and lease.host is not None and lease.waits
+    ]
+
+
 def in_the_way(
     calendar: Iterable[Entry], host: str, start: datetime, end: datetime | None, *, preemptable: bool, but: int = 0
 ) -> Entry | None:

@@ -46,7 +46,7 @@ def begin_leases(session: Session, lab: Lab, *, wanted: Mapping[str, str] = Mapp
     for number, host in plan.begin.items():
         _begin(session, lab, by_number[number], host)
     for number, wait in plan.waits.items():
-        if leases.set_wait(session, number, why=wait.why, expected=wait.expected):
+        if leases.set_wait(session, number, why=wait.why, expected=wait.expected, host=wait.host):
             data = {"lease": number, "what": "waits", "host": wait.host}
             flights.add_event(session, kind="lease", now=now, data=data)
     for number, notice in plan.notices.items():

@@ -22,7 +22,7 @@ from lab.flights.dependencies import Hopeless, Ready, Waits, needed, standing
 from lab.flights.model import Job
 from lab.flights.requests import BUILD_LANE, request_of
 from lab.hosts.breaker import Breaker, told
-from lab.hosts.calendar import entries
+from lab.hosts.calendar import entries, soon
 from lab.hosts.durations import ANY_CLASS, History, Spread, host_class
 from lab.hosts.fair import FairQueue, Kind
 from lab.hosts.model import Health, Host, HostState
@@ -229,7 +229,8 @@ class Mirror:
     def _promises(self, session: Session) -> list[Block]:
         """What people were promised, blockages, and hosts of sites that do not answer."""
         now = self._lab.clock()
-        calendar = entries(leases.going_leases(session), leases.blockages(session, now), self.hosts.values(), now)
+        going = leases.going_leases(session)
+        calendar = [*entries(going, leases.blockages(session, now), self.hosts.values(), now), *soon(going, now)]
         taken = {entry.host for entry in calendar if entry.kind == "lease" and entry.preemptable}
         self._preemptable = taken & self.hosts.keys()
         blocks = [
