@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -115,23 +116,22 @@ def _row(one: PersonLease) -> tuple[str, ...]:
 
 def print_lease(one: PersonLease) -> None:
     """A lease in a few lines."""
-    console = output()
+    where, line = one.host or one.need, ""
     match one.state:
         case LeaseState.ACTIVE:
-            until = stamp(one.until) if one.until else "?"
-            console.print(f"lease {one.id}: {one.host} is {one.holder}'s until {until}, token {one.fence}", markup=False)
+            line = f"{where} is {one.holder}'s until {stamp(one.until) if one.until else '?'}, token {one.fence}"
         case LeaseState.BOOKED:
             when = f"from {stamp(one.begins)}" if one.begins else "as soon as possible"
-            where = one.host or one.need
-            console.print(f"lease {one.id}: {where} is booked for {one.holder} {when}, {told(one.length)}", markup=False)
-            if one.waits:
-                eta = f"; expected {stamp(one.expected)}" if one.expected else ""
-                console.print(f"  {one.waits}{eta}", markup=False)
+            line = f"{where} is booked for {one.holder} {when}, {told(one.length)}"
         case LeaseState.ENDED:
-            console.print(f"lease {one.id}: {one.host or one.need}, {one.holder}'s: {ending(one)}", markup=False)
-    console.print(f"  {one.why}", markup=False)
+            line = f"{where}, {one.holder}'s: {ending(one)}"
+    output().print(f"lease {one.id}: {line}", markup=False, soft_wrap=True)
+    output().print(f"  {one.why}", markup=False, soft_wrap=True)
+    if one.waits:
+        eta = f"; expected {stamp(one.expected)}" if one.expected else ""
+        output().print(f"  {one.waits}{eta}", markup=False, soft_wrap=True)
     if one.notice:
-        console.print(f"  it will be taken {stamp(one.notice)} for {one.notice_for}", markup=False, style="yellow")
+        output().print(f"  it will be taken {stamp(one.notice)} for {one.notice_for}", markup=False, style="yellow")
 
 
 def _hint(lab: Lab, one: PersonLease) -> None:
@@ -169,7 +169,7 @@ def calendar(days: int, start: datetime | None, name: str | None, lab_file: Path
     lab = open_tended(lab_file)
     if ics:
         with lab.reads() as session:
-            click.get_binary_stream("stdout").write(calendar_file(session, lab, host=name))
+            sys.stdout.buffer.write(calendar_file(session, lab, host=name))
         return
     begin = (start or lab.clock()).replace(hour=0, minute=0, second=0, microsecond=0)
     with lab.reads() as session:

@@ -12,7 +12,7 @@ from lab.errors import ConfigError
 _LENGTH = re.compile(r"(?:(\d{1,6})d)?\s*(?:(\d{1,6})h)?\s*(?:(\d{1,6})m(?:in)?)?\s*(?:(\d{1,6})s)?")
 
 
-class Length(click.ParamType):
+class Length(click.ParamType[timedelta]):
     """A length of time: 2h, 90m, 1d 12h."""
 
     name = "length"
@@ -29,7 +29,7 @@ class Length(click.ParamType):
         return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType[datetime]):
     """A point in time: 2026-11-26 09:00 (UTC), or with an offset."""
 
     name = "time"
