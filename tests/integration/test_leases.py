@@ -257,7 +257,7 @@ def test_a_requirement_gets_the_host_that_is_soonest_to_be_had(new_lab: Callable
     assert lease(lab, None, need='arch == "x86_64"').host == "h1"
     assert lease(lab, None, need='arch == "x86_64"', length=H).host == "h2"
     third = lease(lab, None, need="hvm")
-    assert (third.state, third.host) == (LeaseState.BOOKED, None)
+    assert (third.state, third.host) == (LeaseState.BOOKED, "h2"), "where it is thought to begin"
     assert third.waits.startswith("waiting: h2 is leased by ann")
     assert third.expected == find(lab, "h2").ends, "h2 is back an hour before h1"
     with lab.sessions.begin() as session:
