@@ -295,3 +295,9 @@ def test_nobody_is_promised_a_host_that_is_told_as_blocked() -> None:
     with pytest.raises(ConfigError, match=r"h1 is blocked by ian from .* until further notice") as caught:
         check_free([entry], "h1", NOW, NOW + MINUTE, preemptable=False)
     assert caught.value.hint == "nobody knows when it will be free"
+
+
+def test_a_promise_that_begins_or_ends_where_another_does_is_not_in_its_way() -> None:
+    entry = Entry(host="h1", start=NOW, end=NOW + MINUTE, kind="booking", id=3, who="ann", why="w")
+    check_free([entry], "h1", NOW - MINUTE, NOW, preemptable=False)
+    check_free([entry], "h1", NOW + MINUTE, NOW + 2 * MINUTE, preemptable=False)
