@@ -147,6 +147,7 @@ def guest_address(host_address: str) -> str:
     return f"{network}.{201 + (int(number) - 1) % 54}"
 
 
+DYING_LIMIT_S: Final = 10.0
 BOOT_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -199,9 +200,21 @@ class Guest:
         return state
 
     def require_none(self, when: str) -> None:
-        """`StepFailure` when the host has any guest (whatever it is called by now); `when` begins the message."""
-        if left := self.host.toolstack.guests():
+        """`StepFailure` when the host has any guest (whatever it is called by now); `when` begins the message.
+
+        A domain that is dying has been destroyed, and goes as soon as dom0 has let go of its last pages: it may take
+        a few seconds (a stub domain's more often than others'), but not for ever.
+        """
+        left = until(self.ctx, self._undying, limit_s=DYING_LIMIT_S)
+        if left is None:
+            left = self.host.toolstack.guests()
+        if left:
             raise self.failure(f"{when} no guest should be there, but there is {_names(left)}")
+
+    def _undying(self) -> Sequence[GuestState] | None:
+        """The listed guests; None while there are some and all of them are dying."""
+        listed = self.host.toolstack.guests()
+        return None if listed and all("d" in guest.state for guest in listed) else listed
 
     def ask(self, verb: str, argument: str = "", *, timeout_s: float = 30.0) -> AgentReply:
         """The reply of the guest's agent; `StepFailure` when it is not *ok*."""

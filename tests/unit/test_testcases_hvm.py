@@ -122,6 +122,24 @@ def test_a_stub_domain_that_outlives_its_guest_is_seen(ctx: FakeContext, host: F
         Guest(ctx, host).require_none("after destroy")
 
 
+def test_a_domain_that_is_dying_gets_the_time_to_go(ctx: FakeContext, host: FakeHost) -> None:
+    run_guests(host, "(null)")
+    host.toolstack.running[0].state = "pd"
+    ctx.wait = lambda seconds: host.toolstack.running.clear()  # type: ignore[method-assign]
+    Guest(ctx, host).require_none("after destroy")
+    assert not host.toolstack.running
+
+
+def test_a_domain_that_dies_for_ever_is_seen(
+    ctx: FakeContext, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("testcases._guests.DYING_LIMIT_S", 0.0)
+    run_guests(host, "(null)")
+    host.toolstack.running[0].state = "pd"
+    with pytest.raises(StepFailure, match="no guest should be there, but there is"):
+        Guest(ctx, host).require_none("after destroy")
+
+
 INFO = "xen_major : 4\nxen_minor : {}\nxen_extra : .5\nxen_caps : {}\n"
 CAPS = "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_64 "
 
