@@ -130,9 +130,7 @@ def test_a_domain_that_is_dying_gets_the_time_to_go(ctx: FakeContext, host: Fake
     assert not host.toolstack.running
 
 
-def test_a_domain_that_dies_for_ever_is_seen(
-    ctx: FakeContext, host: FakeHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_domain_that_dies_for_ever_is_seen(ctx: FakeContext, host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("testcases._guests.DYING_LIMIT_S", 0.0)
     run_guests(host, "(null)")
     host.toolstack.running[0].state = "pd"
