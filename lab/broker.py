@@ -170,7 +170,7 @@ class CeleryDispatch:
                 self._app = make_celery(self._settings, sending=True)
             self._app.send_task(task, args=args, queue=queue_of(self._site(task, args[0])), retry=False)
         except (KombuError, OperationalError, OSError, SQLAlchemyError) as error:
-            log.warning("%s%r was not sent: %s", task, args, str(error).strip() or type(error).__name__)
+            log.warning("%s%r was not sent: %s", task, args, str(error).strip() or repr(error.__cause__ or error))
             return False
         except Exception:
             # Nothing of a message may end the thread that sends all of them.

@@ -183,3 +183,45 @@ def redis_url() -> Iterator[str]:
         server.send_signal(signal.SIGTERM)
         server.wait(10)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> Iterator[str]:
+    """A RabbitMQ server of our own, with an epmd of its own; skipped where it is not installed: it is large."""
+    server = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH insists on being root or its own user
+    if not server.exists():
+        pytest.skip("rabbitmq-server is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="flightline-rabbit-"))
+    port, epmd = free_port(), free_port()
+    (folder / "plugins").write_text("[].")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_EPMD_PORT": str(epmd),
+        "RABBITMQ_NODENAME": f"flightline{port}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(free_port()),
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+        "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+    }
+    with (folder / "output").open("wb") as output:
+        running = subprocess.Popen(
+            [str(server)], env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while b"completed" not in (folder / "output").read_bytes():
+            assert running.poll() is None, (folder / "output").read_text()[-2000:]
+            assert time.monotonic() < deadline, "rabbitmq-server does not start"
+            time.sleep(0.1)
+        yield f"amqp://guest:guest@127.0.0.1:{port}//"
+    finally:
+        os.killpg(running.pid, signal.SIGTERM)
+        running.wait(30)
+        subprocess.run(["epmd", "-port", str(epmd), "-kill"], capture_output=True, check=False, timeout=10)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -24,7 +24,7 @@ from lab.settings import Settings, read_settings
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(params=["filesystem", "redis"])
+@pytest.fixture(params=["filesystem", "redis", "rabbitmq"])
 def settings(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sqlite_template: Path
 ) -> Settings:
@@ -32,8 +32,8 @@ def settings(
     (home / "logs").mkdir(parents=True)
     (home / "lab.db").write_bytes(sqlite_template.read_bytes())
     monkeypatch.setenv("LAB_HOME", str(home))
-    if request.param == "redis":
-        monkeypatch.setenv("LAB_BROKER_URL", request.getfixturevalue("redis_url"))
+    if request.param != "filesystem":
+        monkeypatch.setenv("LAB_BROKER_URL", request.getfixturevalue(f"{request.param}_url"))
     return read_settings()
 
 
