@@ -211,7 +211,12 @@ def rabbitmq_url() -> Iterator[str]:
     }
     with (folder / "output").open("wb") as output:
         running = subprocess.Popen(
-            [str(server)], env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+            [str(server)],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + 60
