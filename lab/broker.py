@@ -13,6 +13,7 @@ from kombu.exceptions import KombuError, OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from lab import folder_broker
 from lab.db import flights, hosts
 from lab.errors import LabBug
 from lab.settings import Settings
@@ -43,7 +44,7 @@ def make_celery(settings: Settings, *, sending: bool = False) -> Any:
     One for `sending` gives up soon, for its caller to decide; one that hears goes on for ever.
     """
     app = Celery("lab", include=["lab.tasks"])
-    url = settings.broker_url or "filesystem://"
+    url = settings.broker_url or f"{folder_broker.SCHEME}://"
     app.conf.update(
         broker_url=url,
         broker_connection_timeout=SEND_S,
@@ -70,7 +71,7 @@ def make_celery(settings: Settings, *, sending: bool = False) -> Any:
 
 def _transport(url: str, settings: Settings, *, sending: bool) -> dict[str, Any]:
     match url.partition("://")[0]:
-        case "filesystem":
+        case folder_broker.SCHEME:
             return {"task_acks_late": True, "broker_transport_options": _folder(settings)}
         case "redis" | "rediss" | "sentinel":
             return {"task_acks_late": True, "broker_transport_options": _redis(sending=sending)}
@@ -91,7 +92,6 @@ def _folder(settings: Settings) -> dict[str, Any]:
         "data_folder_in": str(folder / "messages"),
         "data_folder_out": str(folder / "messages"),
         "control_folder": str(folder / "control"),
-        "polling_interval": 0.05,
     }
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from kombu import Connection, Queue
 
-from lab.folder_broker import SAFETY_S, SCHEME, Ear, ring
+from lab.broker import make_celery
+from lab.folder_broker import SAFETY_S, SCHEME, Ear, Transport, ring
+from lab.settings import Settings
 
 LAB = Queue("lab")
 
@@ -94,3 +96,8 @@ def test_a_dead_reader_is_forgotten_and_a_deaf_one_stops_nobody(tmp_path: Path) 
     deaf.close()
     ring(tmp_path / "ears")
     ring(tmp_path / "nowhere")
+
+
+def test_the_embedded_lab_rings(tmp_path: Path) -> None:
+    with make_celery(Settings(home=tmp_path)).connection() as connection:
+        assert isinstance(connection.transport, Transport)
