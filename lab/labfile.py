@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from lab.errors import ConfigError
 from lab.flights.model import TENANT
+from lab.hosts.durations import Estimate
 from lab.hosts.leases import LeaseRules
 from lab.hosts.model import Host, PropertyValue
 from lab.hosts.slots import Limit
@@ -107,6 +108,16 @@ class SchedulerSettings(_Settings):
         if self.default_duration_p90_s < self.default_duration_s:
             raise ValueError("default_duration_p90_s is less than default_duration_s; raise it")
         return self
+
+    @property
+    def default_estimate(self) -> Estimate:
+        """How long a job takes of which nothing is known."""
+        return Estimate(p50_s=self.default_duration_s, p90_s=self.default_duration_p90_s)
+
+    @property
+    def usage_half_life_s(self) -> float:
+        """After how many seconds use counts half."""
+        return self.usage_half_life_h * 3600
 
 
 class LeaseSettings(_Settings):

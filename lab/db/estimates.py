@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from lab.db.base import Base
 from lab.db.tables import DurationRow, UsageRow
-from lab.hosts.durations import ANY_CLASS, History, Spread, remembered, subjects
+from lab.hosts.durations import ANY_CLASS, Estimate, History, remembered, subjects
 from lab.hosts.usage import faded
 
 
@@ -26,7 +26,7 @@ def add_duration(session: Session, *, job: str, recipe: str, place: str, seconds
             row.samples, row.updated = remembered(row.samples, seconds), now
 
 
-def load_history(session: Session, default: Spread) -> History:
+def load_history(session: Session, default: Estimate) -> History:
     """All that is remembered: a few numbers for each job name, recipe and class of hosts."""
     rows = session.execute(select(DurationRow.subject, DurationRow.host_class, DurationRow.samples))
     return History(samples={(subject, where): samples for subject, where, samples in rows}, default=default)

@@ -10,8 +10,9 @@ from lab.flights.recipe import Role, find_recipe
 from lab.flights.reuse import may_reuse, setup_key
 from lab.flights.runvars import Runvars
 from lab.flights.status import JobStatus
+from lab.hosts.durations import UNKNOWN, Estimate
 from lab.hosts.model import Requirement
-from lab.hosts.planner import Estimate, Request, RoleRequest
+from lab.hosts.planner import Request, RoleRequest
 
 BUILD_LANE: Final = "build"
 """Jobs without hosts run in it, on the controller."""
@@ -50,7 +51,7 @@ def request_of(
         lane="" if recipe.roles else BUILD_LANE,
         tenant=tenant,
         submitted=job.queued.timestamp() if job.queued else 0.0,
-        estimate=estimate or Estimate(),
+        estimate=estimate or UNKNOWN,
     )
 
 

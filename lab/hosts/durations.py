@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from lab.hosts.model import Host
@@ -23,11 +23,15 @@ NARROWEST: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
-    """Seconds: as likely to be less as more than `p50`, and less than `p90` nine times out of ten."""
+class Estimate:
+    """How long something will take, in seconds: even odds at `p50_s`, nine in ten by `p90_s`."""
 
-    p50: float
-    p90: float
+    p50_s: float = 900.0
+    p90_s: float = 3600.0
+
+
+UNKNOWN: Final = Estimate()
+"""What is assumed where nobody says anything else."""
 
 
 def host_class(host: Host) -> str:
@@ -41,15 +45,15 @@ def remembered(samples: Sequence[float], newest: float) -> list[float]:
     return [round(max(newest, 0.0), 3), *samples[: KEPT - 1]]
 
 
-def spread_of(samples: Sequence[float], default: Spread) -> Spread:
+def spread_of(samples: Sequence[float], default: Estimate) -> Estimate:
     """The weighted quantiles of samples (the newest first); `default` when there are none."""
     if not samples:
         return default
     p50 = _quantile(samples, 0.5)
-    return Spread(p50=p50, p90=max(_quantile(samples, 0.9), p50 * (1 + NARROWEST / len(samples) ** 0.5)))
+    return Estimate(p50_s=p50, p90_s=max(_quantile(samples, 0.9), p50 * (1 + NARROWEST / len(samples) ** 0.5)))
 
 
-def still_to_go(samples: Sequence[float], elapsed: float, default: Spread) -> Spread:
+def still_to_go(samples: Sequence[float], elapsed: float, default: Estimate) -> Estimate:
     """What is left after `elapsed` seconds: the quantiles of those runs that took longer.
 
     When it has taken longer than all, as long again is expected as it is beyond the longest, at least a tenth of
@@ -60,11 +64,11 @@ def still_to_go(samples: Sequence[float], elapsed: float, default: Spread) -> Sp
     longer = [(left, weight) for left, weight in longer if left > 0]
     if longer:
         p50 = _weighted(longer, 0.5)
-        return Spread(p50=p50, p90=max(_weighted(longer, 0.9), whole.p90 - elapsed, p50))
-    if elapsed < whole.p50:
-        return Spread(p50=whole.p50 - elapsed, p90=whole.p90 - elapsed)
-    over = max(elapsed - whole.p50, whole.p50 / 10)
-    return Spread(p50=over, p90=max(2 * over, whole.p90 - elapsed))
+        return Estimate(p50_s=p50, p90_s=max(_weighted(longer, 0.9), whole.p90_s - elapsed, p50))
+    if elapsed < whole.p50_s:
+        return Estimate(p50_s=whole.p50_s - elapsed, p90_s=whole.p90_s - elapsed)
+    over = max(elapsed - whole.p50_s, whole.p50_s / 10)
+    return Estimate(p50_s=over, p90_s=max(2 * over, whole.p90_s - elapsed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,9 @@ class History:
     """What is remembered: (subject, host class) -> samples, the newest first."""
 
     samples: Mapping[tuple[str, str], Sequence[float]]
-    default: Spread
+    default: Estimate
+    _expected: dict[tuple[str, str, str], Estimate] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """what was asked before: a queue has many jobs of few names"""
 
     def known(self, job: str, recipe: str, place: str) -> Sequence[float]:
         """The samples that tell most about a job on a class of hosts: its own there, its own anywhere, its recipe's."""
@@ -82,11 +88,14 @@ class History:
                     return found
         return ()
 
-    def expected(self, job: str, recipe: str, place: str = ANY_CLASS) -> Spread:
+    def expected(self, job: str, recipe: str, place: str = ANY_CLASS) -> Estimate:
         """How long the job will take."""
-        return spread_of(self.known(job, recipe, place), self.default)
+        key = (job, recipe, place)
+        if key not in self._expected:
+            self._expected[key] = spread_of(self.known(job, recipe, place), self.default)
+        return self._expected[key]
 
-    def left(self, job: str, recipe: str, place: str, elapsed: float) -> Spread:
+    def left(self, job: str, recipe: str, place: str, elapsed: float) -> Estimate:
         """How long it will still take, when it has been running for `elapsed` seconds."""
         return still_to_go(self.known(job, recipe, place), max(elapsed, 0.0), self.default)
 

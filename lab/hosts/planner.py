@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from lab.errors import ConfigError
+from lab.hosts.durations import UNKNOWN, Estimate
 from lab.hosts.model import Host, HostState, Requirement
 from lab.hosts.slots import Limit, Slots
 
@@ -47,14 +48,6 @@ class RoleRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """How long something will take, in seconds: even odds at `p50_s`, nine in ten by `p90_s`."""
-
-    p50_s: float = 900.0
-    p90_s: float = 3600.0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Request:
     """A waiting job: lower `priority` and then lower `order` go first; hosts in `avoid` are taken only if need be.
 
@@ -71,7 +64,7 @@ class Request:
     lane: str = ""
     tenant: str = ""
     submitted: float = 0.0
-    estimate: Estimate = Estimate()
+    estimate: Estimate = UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)

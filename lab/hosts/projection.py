@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from lab.hosts.durations import Estimate
 from lab.hosts.fair import Kind, kind_of
 from lab.hosts.model import Host
-from lab.hosts.planner import Estimate, Request
+from lab.hosts.planner import Request
 from lab.hosts.slots import Limit
 
 _Z90: Final = 1.2816

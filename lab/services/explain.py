@@ -22,10 +22,10 @@ from lab.db import flights, waits
 from lab.db.waits import JobKey
 from lab.flights.model import Wait, Window
 from lab.flights.requests import BUILD_LANE
-from lab.hosts.durations import ANY_CLASS, host_class
+from lab.hosts.durations import ANY_CLASS, Estimate, host_class
 from lab.hosts.fair import FairQueue
 from lab.hosts.model import HostState
-from lab.hosts.planner import Estimate, Request
+from lab.hosts.planner import Request
 from lab.hosts.projection import Projected, When, project
 from lab.hosts.reasons import Reason, ReasonKind, reasons
 from lab.hosts.slots import Slots
@@ -224,13 +224,9 @@ def explained(lab: Lab, snapshot: Snapshot) -> dict[JobKey, Wait]:
 def _turns(lab: Lab, snapshot: Snapshot) -> list[Request]:
     """The queue in the order in which it is served, with what is known of durations by now."""
     queue = FairQueue(shares=lab.scheduler.shares)
-    known: dict[tuple[str, str], Estimate] = {}
     for waiting in snapshot.ready.values():
-        name = (waiting.queued.job.name, waiting.queued.job.recipe)
-        if name not in known:
-            spread = snapshot.history.expected(*name)
-            known[name] = Estimate(p50_s=spread.p50, p90_s=spread.p90)
-        queue.put(replace(waiting.request, estimate=known[name]))
+        job = waiting.queued.job
+        queue.put(replace(waiting.request, estimate=snapshot.history.expected(job.name, job.recipe)))
     return list(queue.in_turn(snapshot.used))
 
 
@@ -239,15 +235,11 @@ def _lengths(snapshot: Snapshot) -> Callable[[Request, Sequence[str]], Estimate]
     classes = {host.name: host_class(host) for host in snapshot.hosts}
     jobs = {one.request.id: one.queued.job for one in snapshot.ready.values()}
     jobs |= {one.request.id: one.queued.job for one in snapshot.blocked}
-    known: dict[tuple[str, str, str], Estimate] = {}
 
     def length(request: Request, chosen: Sequence[str]) -> Estimate:
         job = jobs[request.id]
-        key = (job.name, job.recipe, classes.get(chosen[0], ANY_CLASS) if chosen else ANY_CLASS)
-        if key not in known:
-            spread = snapshot.history.expected(*key)
-            known[key] = Estimate(p50_s=spread.p50, p90_s=spread.p90)
-        return known[key]
+        place = classes.get(chosen[0], ANY_CLASS) if chosen else ANY_CLASS
+        return snapshot.history.expected(job.name, job.recipe, place)
 
     return length
 
@@ -261,16 +253,20 @@ def _expected_back(snapshot: Snapshot, now: datetime) -> tuple[dict[str, When], 
     lane: When | None = None
     for host in snapshot.hosts:
         if host.state is HostState.CLEANING:
-            back[host.name] = When(p50=seconds + CLEANING.p50, p90=seconds + CLEANING.p90)
+            back[host.name] = _after(seconds, CLEANING)
     for one in snapshot.running:
         place = next((classes[name] for name in one.hosts.values() if name in classes), ANY_CLASS)
         left = snapshot.history.left(one.job, one.recipe, place, seconds - one.started.timestamp())
-        when = When(p50=seconds + left.p50, p90=seconds + left.p90)
+        when = _after(seconds, left)
         back |= dict.fromkeys(one.hosts.values(), when)
         ends[f"{one.flight}.{one.job}"] = when
         if not one.hosts:
             lane = when
     return back, lane, ends
+
+
+def _after(seconds: float, length: Estimate) -> When:
+    return When(p50=seconds + length.p50_s, p90=seconds + length.p90_s)
 
 
 def _wait(reason: Reason, expected: Projected | None) -> Wait:

@@ -23,11 +23,11 @@ from lab.flights.model import Job
 from lab.flights.requests import BUILD_LANE, request_of
 from lab.hosts.breaker import Breaker, told
 from lab.hosts.calendar import entries, soon
-from lab.hosts.durations import ANY_CLASS, History, Spread, host_class
+from lab.hosts.durations import ANY_CLASS, Estimate, History, host_class
 from lab.hosts.fair import FairQueue, Kind
 from lab.hosts.model import Health, Host, HostState
-from lab.hosts.planner import PLACE, Assignment, Estimate, Plan, Request, plan
-from lab.hosts.projection import Block, When
+from lab.hosts.planner import PLACE, Assignment, Plan, Request, plan
+from lab.hosts.projection import Block
 
 BUILDS_AT_ONCE = 1
 """Jobs without hosts that run at a time: each uses all processors of the controller."""
@@ -38,8 +38,8 @@ LOOK_AHEAD = 64
 HISTORY_EVERY_S = 10.0
 """How long things took is read anew so often at most, when jobs have ended."""
 
-CLEANING = When(p50=10.0, p90=60.0)
-"""How long it takes to make a host clean, in seconds."""
+CLEANING = Estimate(p50_s=10.0, p90_s=60.0)
+"""How long it takes to make a host clean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +81,8 @@ class Mirror:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         scheduler = lab.scheduler
-        default = Spread(p50=scheduler.default_duration_s, p90=scheduler.default_duration_p90_s)
-        self._half_life_s = scheduler.usage_half_life_h * 3600
-        self.history = History(samples={}, default=default)
+        self._half_life_s = scheduler.usage_half_life_s
+        self.history = History(samples={}, default=scheduler.default_estimate)
         self.ready: dict[str, Waiting] = {}
         """Jobs that wait for hosts or for a place in a lane, by `flight.job`."""
         self.blocked: dict[str, Blocked] = {}
@@ -98,8 +97,6 @@ class Mirror:
         """Whether something has changed since `snapshot` was taken."""
         self._queue = FairQueue(shares=scheduler.shares)
         self._history_read = 0.0
-        self._known: dict[tuple[str, str, str], Spread] = {}
-        """What the history says, as far as it was asked."""
         self._used: dict[str, float] = {}
         self._blocks: list[Block] = []
         self._preemptable: set[str] = set()
@@ -130,14 +127,7 @@ class Mirror:
 
     def _read_history(self, session: Session) -> None:
         self.history = estimates.load_history(session, self.history.default)
-        self._known = {}
         self._history_read = time.monotonic()
-
-    def _expected(self, job: str, recipe: str, place: str = ANY_CLASS) -> Spread:
-        key = (job, recipe, place)
-        if key not in self._known:
-            self._known[key] = self.history.expected(job, recipe, place)
-        return self._known[key]
 
     def look_again(self, session: Session, assignment: Assignment) -> None:
         """What was planned could not be done: see how the job and its hosts stand really."""
@@ -221,8 +211,8 @@ class Mirror:
         """What tenants have used; what runs counts as long as it is expected to, or has taken already."""
         used = estimates.load_usage(session, half_life_s=self._half_life_s, now=self._lab.clock())
         for one in self.running.values():
-            expected = self._expected(one.job, one.recipe, self._class_of(one.hosts.values())).p50
-            length = max(expected, now - one.started.timestamp())
+            expected = self.history.expected(one.job, one.recipe, self._class_of(one.hosts.values()))
+            length = max(expected.p50_s, now - one.started.timestamp())
             used[one.tenant] = used.get(one.tenant, 0.0) + length * max(1, len(one.hosts))
         return used
 
@@ -314,13 +304,12 @@ class Mirror:
         self._queue.put(request)
 
     def _request(self, one: Queued) -> Request:
-        expected = self._expected(one.job.name, one.job.recipe)
         return request_of(
             one.job,
             priority=one.priority,
             position=one.position,
             tenant=one.tenant,
-            estimate=Estimate(p50_s=expected.p50, p90_s=expected.p90),
+            estimate=self.history.expected(one.job.name, one.job.recipe),
         )
 
     def _forget(self, job_id: str) -> None:

@@ -60,7 +60,7 @@ def _account(session: Session, lab: Lab, row: AttemptRow, status: JobStatus) -> 
     now = lab.clock()
     seconds = max(0.0, (now - row.started).total_seconds())
     tenant, recipe = flights.tenant_and_recipe(session, row.flight, row.job)
-    half_life_s = lab.scheduler.usage_half_life_h * 3600
+    half_life_s = lab.scheduler.usage_half_life_s
     if status in (JobStatus.PASS, JobStatus.FAIL):
         place = host_class(hosts.find_host(session, row.hosts[0].host))
         estimates.add_duration(session, job=row.job, recipe=recipe, place=place, seconds=seconds, now=now)

@@ -18,7 +18,7 @@ from lab.flights.model import Window
 from lab.flights.views import wait_view, window_view
 from lab.hosts.breaker import told
 from lab.hosts.calendar import Entry, entries
-from lab.hosts.durations import History, Spread, host_class
+from lab.hosts.durations import History, host_class
 from lab.hosts.model import Host, HostState
 
 MOST_PROJECTED = 2000
@@ -76,8 +76,7 @@ class PlanView:
 def show_plan(session: Session, lab: Lab, *, ahead: timedelta) -> PlanView:
     """The plan as it is written down, from what holds hosts now until `ahead`; the leader keeps it up to date."""
     now = lab.clock()
-    default = Spread(p50=lab.scheduler.default_duration_s, p90=lab.scheduler.default_duration_p90_s)
-    history = estimates.load_history(session, default)
+    history = estimates.load_history(session, lab.scheduler.default_estimate)
     found = {view.host.name: view.host for view in hosts.list_hosts(session)} | hosts.absent_hosts(session)
     running = list(queue.load_running(session))
     spans: dict[str, list[Span]] = defaultdict(list)
@@ -117,7 +116,7 @@ def _at(moment: datetime) -> Window:
 
 def _job_span(one: Running, role: str, host: Host, history: History, now: datetime) -> Span:
     left = history.left(one.job, one.recipe, host_class(host), (now - one.started).total_seconds())
-    end = Window(p50=now + timedelta(seconds=left.p50), p90=now + timedelta(seconds=left.p90))
+    end = Window(p50=now + timedelta(seconds=left.p50_s), p90=now + timedelta(seconds=left.p90_s))
     return Span(
         kind="job",
         start=_at(one.started),
@@ -166,7 +165,7 @@ def _tenants(
     session: Session, lab: Lab, counts: Mapping[tuple[str, str], int], running: Sequence[Running], now: datetime
 ) -> tuple[TenantLine, ...]:
     """Whoever waits or holds something, or has used hosts lately; who has used least for its share first."""
-    used = estimates.load_usage(session, half_life_s=lab.scheduler.usage_half_life_h * 3600, now=now)
+    used = estimates.load_usage(session, half_life_s=lab.scheduler.usage_half_life_s, now=now)
     waiting: dict[str, int] = defaultdict(int)
     for (tenant, _kind), count in counts.items():
         waiting[tenant] += count

@@ -13,9 +13,10 @@ from statistics import quantiles
 
 import pytest
 
+from lab.hosts.durations import Estimate
 from lab.hosts.fair import FairQueue
 from lab.hosts.model import Host, HostState, Requirement
-from lab.hosts.planner import Estimate, Request, RoleRequest, plan
+from lab.hosts.planner import Request, RoleRequest, plan
 from lab.hosts.projection import When, project
 from lab.hosts.reasons import reasons
 

@@ -13,11 +13,11 @@ from lab.context import Lab
 from lab.db import estimates, hosts
 from lab.errors import InfraError, StepFailure
 from lab.flights.steps import StepContext
-from lab.hosts.durations import ANY_CLASS, Spread, subjects
+from lab.hosts.durations import ANY_CLASS, Estimate, subjects
 from lab.services.run_job import run_job
 
 T = datetime(2026, 1, 1, tzinfo=UTC)
-DEFAULT = Spread(p50=1, p90=2)
+DEFAULT = Estimate(p50_s=1, p90_s=2)
 DAY = 86_400.0
 
 

@@ -19,8 +19,8 @@ from lab.errors import StepFailure
 from lab.flights.recipe import run
 from lab.flights.status import JobStatus
 from lab.flights.steps import StepContext
+from lab.hosts.durations import Estimate
 from lab.hosts.model import Health, HostState
-from lab.hosts.planner import Estimate
 from lab.services.clean_host import clean_host
 from lab.services.mirror import Mirror
 from lab.services.schedule import Scheduler

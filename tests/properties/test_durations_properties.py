@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from lab.hosts.durations import (
     ANY_CLASS,
     KEPT,
+    Estimate,
     History,
-    Spread,
     host_class,
     remembered,
     spread_of,
@@ -19,7 +19,7 @@ from lab.hosts.durations import (
 )
 from lab.hosts.usage import faded
 
-DEFAULT = Spread(p50=900, p90=3600)
+DEFAULT = Estimate(p50_s=900, p90_s=3600)
 seconds = st.floats(0.01, 1e6)
 runs = st.lists(seconds, min_size=1, max_size=KEPT)
 
@@ -27,15 +27,15 @@ runs = st.lists(seconds, min_size=1, max_size=KEPT)
 @given(runs)
 def test_a_spread_lies_within_what_was_seen_and_is_never_a_point(samples: list[float]) -> None:
     spread = spread_of(samples, DEFAULT)
-    assert min(samples) <= spread.p50 <= max(samples)
-    assert spread.p50 < spread.p90 <= max(samples) * 1.5
+    assert min(samples) <= spread.p50_s <= max(samples)
+    assert spread.p50_s < spread.p90_s <= max(samples) * 1.5
 
 
 @given(runs, st.floats(1.0, 100))
 def test_longer_runs_make_no_shorter_estimate(samples: list[float], times: float) -> None:
     before, after = spread_of(samples, DEFAULT), spread_of([sample * times for sample in samples], DEFAULT)
-    assert after.p50 >= before.p50
-    assert after.p90 >= before.p90
+    assert after.p50_s >= before.p50_s
+    assert after.p90_s >= before.p90_s
 
 
 @given(runs, st.floats(0, 1e7))
@@ -43,13 +43,13 @@ def test_what_is_left_is_never_nothing_and_never_more_than_has_passed_would_sugg
     samples: list[float], elapsed: float
 ) -> None:
     left = still_to_go(samples, elapsed, DEFAULT)
-    assert 0 < left.p50 <= left.p90
-    assert left.p50 <= max(*samples, elapsed) * 1.1
+    assert 0 < left.p50_s <= left.p90_s
+    assert left.p50_s <= max(*samples, elapsed) * 1.1
 
 
 @given(runs)
 def test_nothing_has_passed_means_the_whole_is_left(samples: list[float]) -> None:
-    assert still_to_go(samples, 0.0, DEFAULT).p50 == spread_of(samples, DEFAULT).p50
+    assert still_to_go(samples, 0.0, DEFAULT).p50_s == spread_of(samples, DEFAULT).p50_s
 
 
 @given(st.lists(seconds, max_size=200))
@@ -64,16 +64,16 @@ def test_the_newest_runs_decide_soon() -> None:
     samples = [100.0] * 20
     for _ in range(12):
         samples = remembered(samples, 10.0)
-    assert spread_of(samples, DEFAULT).p50 == 10.0
+    assert spread_of(samples, DEFAULT).p50_s == 10.0
 
 
 def test_the_nearest_history_is_taken_and_a_default_when_there_is_none() -> None:
     job, recipe = subjects("j", "r")
     history = History(samples={(job, "fast"): [10], (job, ANY_CLASS): [20], (recipe, "slow"): [30]}, default=DEFAULT)
-    assert [history.expected("j", "r", place).p50 for place in ("fast", "other")] == [10, 20]
-    assert history.expected("k", "r", "slow").p50 == 30
+    assert [history.expected("j", "r", place).p50_s for place in ("fast", "other")] == [10, 20]
+    assert history.expected("k", "r", "slow").p50_s == 30
     assert history.expected("k", "r", "fast") == DEFAULT
-    assert history.left("k", "r", "fast", 100).p50 == DEFAULT.p50 - 100
+    assert history.left("k", "r", "fast", 100).p50_s == DEFAULT.p50_s - 100
 
 
 def test_hosts_of_one_class_have_the_same_architecture_and_flags_and_its_name_is_bounded() -> None:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import queues
 
+from lab.hosts.durations import Estimate
 from lab.hosts.fair import FairQueue, charge_of, kind_of
 from lab.hosts.model import Requirement
-from lab.hosts.planner import Estimate, Request, RoleRequest
+from lab.hosts.planner import Request, RoleRequest
 
 tenants = st.sampled_from(["ann", "bob", "cron"])
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import labs, queues
 
+from lab.hosts.durations import Estimate
 from lab.hosts.model import Host, HostState
-from lab.hosts.planner import Estimate, Request, RoleRequest
+from lab.hosts.planner import Request, RoleRequest
 from lab.hosts.projection import Block, When, project
 from lab.hosts.reasons import reasons
 from lab.hosts.slots import Limit
