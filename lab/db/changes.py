@@ -15,13 +15,14 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from lab.db.tables import ChangeRow
+from lab.flights.model import JobKey
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
     """What has to be read again. `more`: there are further marks."""
 
-    jobs: Collection[tuple[int, str]] = field(default_factory=frozenset)
+    jobs: Collection[JobKey] = field(default_factory=frozenset)
     hosts: Collection[str] = field(default_factory=frozenset)
     others: Collection[str] = field(default_factory=frozenset)
     """kinds of rows that are few, and always read all together"""

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, selectinload
 from lab.db.tables import AttemptHostRow, AttemptRow, EventRow, FlightRow, HostRow, JobRow, RunvarRow, StepRow
 from lab.db.waits import read_wait
 from lab.errors import NotFoundError
-from lab.flights.model import Attempt, Flight, Job, JobSpec, Runvar, StepResult
+from lab.flights.model import Attempt, Flight, Job, JobKey, JobSpec, Runvar, StepResult
 from lab.flights.status import Blessing, JobStatus, StepStatus, advance, flight_status
 
 
@@ -201,9 +201,9 @@ def unfinished_flights(session: Session) -> list[int]:
     return list(session.scalars(select(FlightRow.id).where(FlightRow.finished.is_(None)).order_by(FlightRow.id)))
 
 
-def load_jobs(session: Session, names: Iterable[tuple[int, str]]) -> dict[tuple[int, str], Job]:
+def load_jobs(session: Session, names: Iterable[JobKey]) -> dict[JobKey, Job]:
     """The jobs of these (flight, name), without their steps; those that do not exist are left out."""
-    found: dict[tuple[int, str], Job] = {}
+    found: dict[JobKey, Job] = {}
     by_flight: dict[int, set[str]] = {}
     for flight, name in names:
         by_flight.setdefault(flight, set()).add(name)

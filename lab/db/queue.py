@@ -13,11 +13,8 @@ from sqlalchemy import ColumnElement, Select, and_, select, true, tuple_
 from sqlalchemy.orm import Session
 
 from lab.db.tables import AttemptHostRow, AttemptRow, FlightRow, JobRow, RunvarRow
-from lab.flights.model import Attempt, Job, Runvar
+from lab.flights.model import Attempt, Job, JobKey, Runvar
 from lab.flights.status import JobStatus
-
-JobKey = tuple[int, str]
-"""(flight, name)"""
 
 _AT_ONCE = 400
 """Keys named in one query: SQLite allows 32,766 parameters, PostgreSQL as many."""

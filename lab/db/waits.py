@@ -15,11 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from lab.db.tables import FlightRow, JobRow, WaitRow
-from lab.flights.model import Wait, Window
+from lab.flights.model import JobKey, Wait, Window
 from lab.flights.status import JobStatus
-
-JobKey = tuple[int, str]
-"""(flight, name)"""
 
 
 def read_wait(row: WaitRow) -> Wait:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from lab.errors import ConfigError
-from lab.flights.model import NAME, Job
+from lab.flights.model import NAME, Job, JobKey
 from lab.flights.status import JobStatus
 
 RUNVAR: Final = "xenbuildjob"
@@ -40,7 +40,7 @@ class Hopeless:
     reason: str
 
 
-def job_named(text: str, flight: int) -> tuple[int, str]:
+def job_named(text: str, flight: int) -> JobKey:
     """(flight, job) of a runvar's value: `JOB` of the same flight, or `FLIGHT.JOB`.
 
     >>> job_named("build-amd64-xen-4.17", 7), job_named("3.build-amd64-xen-4.17", 7)
@@ -53,7 +53,7 @@ def job_named(text: str, flight: int) -> tuple[int, str]:
     return where, name
 
 
-def needed(runvars: Mapping[str, str], flight: int) -> Mapping[str, tuple[int, str]]:
+def needed(runvars: Mapping[str, str], flight: int) -> Mapping[str, JobKey]:
     """Runvar prefix (empty, or `<role>_`) -> the build job it names."""
     return {
         name.removesuffix(RUNVAR): job_named(value, flight)
@@ -62,7 +62,7 @@ def needed(runvars: Mapping[str, str], flight: int) -> Mapping[str, tuple[int, s
     }
 
 
-def standing(job: Job, others: Mapping[tuple[int, str], Job]) -> Ready | Waits | Hopeless:
+def standing(job: Job, others: Mapping[JobKey, Job]) -> Ready | Waits | Hopeless:
     """Whether a queued job may start, given the jobs it needs (one that is not in `others` does not exist)."""
     outputs: dict[str, str] = {}
     waiting: list[str] = []

@@ -15,6 +15,9 @@ from lab.flights.status import Blessing, JobStatus, StepStatus
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a flight's branch and a job may be called; such names are safe in paths, URLs and mail headers."""
 
+JobKey = tuple[int, str]
+"""(flight, name)"""
+
 TENANT: Final = re.compile(r"^[^\x00-\x1f\x7f]{1,128}$")
 """Who a flight's host time is charged to: a person or a team, by any printable name."""
 

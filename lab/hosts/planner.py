@@ -20,9 +20,6 @@ from lab.hosts.slots import Limit, Slots
 
 ANY_HOST: Final = Requirement()
 
-PLACE: Final = "waiting for a place"
-"""How the reason begins of a job whose hosts are there, but too many would run at once."""
-
 _NAMED: Final = 8
 """Hosts that a reason names."""
 
@@ -84,6 +81,8 @@ class Waiting:
     reason: str
     possible: bool = True
     """False when no combination of the lab's usable hosts could ever serve it"""
+    for_place: bool = False
+    """True when its hosts are there, but too many would run at once"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +196,8 @@ class _Queue:
             reason = _waiting_reason(request, self.usable, self.ahead)
         else:  # its hosts are there, but too many would run
             self._make_room(behind)
-            reason = f"{PLACE}: {self.slots.told()}{_place(self.ahead)}"
-        self.waiting.append(Waiting(request=request.id, reason=reason))
+            reason = f"waiting for a place: {self.slots.told()}{place_told(self.ahead)}"
+        self.waiting.append(Waiting(request=request.id, reason=reason, for_place=ready is not None))
         for name in [host.name for host in self._in_time(request) if _wanted(request, host)]:
             del self.free[name]
 
@@ -278,11 +277,12 @@ def _waiting_reason(request: Request, usable: Sequence[Host], ahead: int) -> str
     named = list(itertools.islice(busy, _NAMED + 1))
     if named:
         others = " or others" if len(named) > _NAMED else ""
-        return f"waiting for {', '.join(named[:_NAMED])}{others}{_place(ahead)}"
-    return f"waiting for a host kept for a job ahead of it{_place(ahead)}"
+        return f"waiting for {', '.join(named[:_NAMED])}{others}{place_told(ahead)}"
+    return f"waiting for a host kept for a job ahead of it{place_told(ahead)}"
 
 
-def _place(ahead: int) -> str:
+def place_told(ahead: int) -> str:
+    """The end of a reason: how many are served before."""
     return f"; {ahead} ahead of it" if ahead else ""
 
 

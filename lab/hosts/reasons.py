@@ -13,7 +13,7 @@ from typing import Final
 
 from lab.hosts.fair import Kind, kind_of
 from lab.hosts.model import Host, HostState
-from lab.hosts.planner import PLACE, Fits, Request, explain_impossible
+from lab.hosts.planner import Fits, Request, explain_impossible, place_told
 from lab.hosts.projection import Block
 
 _NAMED: Final = 3
@@ -53,13 +53,14 @@ def reasons(
     hosts: Sequence[Host],
     *,
     possible: Collection[str],
-    planned: Mapping[str, str],
+    for_place: Mapping[str, str],
     blocks: Iterable[Block] = (),
     fits: Fits | None = None,
 ) -> dict[str, Reason]:
     """A reason for every request of `turns`, which are in the order in which they are served.
 
-    `possible` are the requests that can be served at all; `planned` what the latest plan said of those it looked at.
+    `possible` are the requests that can be served at all; `for_place` what the latest
+    plan said of those whose hosts are there, but too many would run at once.
     """
     blocks = list(blocks)
     blocked = _blocked_now(now, blocks)
@@ -82,14 +83,14 @@ def reasons(
         ahead = sum(len(before[rival]) for rival in rivals[kind])
         earlier = sum(bisect.bisect_right(before[rival], request.order) for rival in rivals[kind])
         if request.lane:
-            text = f"waiting for another {request.lane} to end{_place(ahead)}"
+            text = f"waiting for another {request.lane} to end{place_told(ahead)}"
             reason = Reason(kind=ReasonKind.LANE_FULL, text=text, data={"lane": request.lane, "ahead": ahead})
         elif request.id not in possible and not able[kind].out:
             why = _impossible(request, hosts, fits)
             reason = Reason(kind=ReasonKind.NO_HOST_CAN_MATCH, text=why)
         else:
             overtakers = ahead - earlier
-            reason = _waiting(request, able[kind], ahead, overtakers, planned.get(request.id, ""), now)
+            reason = _waiting(request, able[kind], ahead, overtakers, for_place.get(request.id, ""), now)
         bisect.insort(before[kind], request.order)
         found[request.id] = reason
     return found
@@ -145,18 +146,18 @@ def _soon(now: float, blocks: Iterable[Block]) -> dict[str, Block]:
     return found
 
 
-def _waiting(request: Request, able: _Able, ahead: int, overtakers: int, planned: str, now: float) -> Reason:
+def _waiting(request: Request, able: _Able, ahead: int, overtakers: int, for_place: str, now: float) -> Reason:
     if able.out and len(able.out) > len(able.names) - len(request.roles):
         return _blocked(able.out, ahead)
     data: dict[str, object] = {"ahead": ahead, "hosts": able.names[:_TOLD]}
-    if planned.startswith(PLACE):
-        return Reason(kind=ReasonKind.PLACE_LIMIT, text=planned, data=data)
+    if for_place:
+        return Reason(kind=ReasonKind.PLACE_LIMIT, text=for_place, data=data)
     if able.free and len(able.soon) == able.free and able.soon[0].start < now + request.estimate.p90_s:
         return _too_long(request, able.soon[0], ahead)
     if not able.busy:
-        text = f"waiting for a host kept for a job ahead of it{_place(ahead)}"
+        text = f"waiting for a host kept for a job ahead of it{place_told(ahead)}"
         return Reason(kind=ReasonKind.RESERVED_FOR_ANOTHER, text=text, data=data)
-    text = f"waiting for {able.busy}{_place(ahead)}"
+    text = f"waiting for {able.busy}{place_told(ahead)}"
     if overtakers:
         text += f" ({overtakers} came later: their tenants have used less)"
         data |= {"tenant": request.tenant, "overtaken_by": overtakers}
@@ -165,12 +166,11 @@ def _waiting(request: Request, able: _Able, ahead: int, overtakers: int, planned
 
 
 def _blocked(blocks: Sequence[Block], ahead: int) -> Reason:
-    ends = [block.end for block in blocks if block.end is not None]
     first = min(blocks, key=lambda block: (block.end is None, block.end or 0.0, block.host))
     until = f"until {_clock(first.end)}" if first.end is not None else "until further notice"
     more = f" (and {len(blocks) - 1} more)" if len(blocks) > 1 else ""
-    text = f"{first.host}{more} is not to be had {until}: {first.why}{_place(ahead)}"
-    data = {"hosts": [block.host for block in blocks][:_TOLD], "until": min(ends) if ends else None, "ahead": ahead}
+    text = f"{first.host}{more} is not to be had {until}: {first.why}{place_told(ahead)}"
+    data = {"hosts": [block.host for block in blocks][:_TOLD], "until": first.end, "ahead": ahead}
     return Reason(kind=ReasonKind.BLOCKAGE_UNTIL, text=text, data=data)
 
 
@@ -178,7 +178,7 @@ def _too_long(request: Request, block: Block, ahead: int) -> Reason:
     minutes = max(1, round(request.estimate.p90_s / 60))
     text = (
         f"{block.host} is free, but not from {_clock(block.start)} on ({block.why}), and this may take up to "
-        f"{minutes} min{_place(ahead)}"
+        f"{minutes} min{place_told(ahead)}"
     )
     data = {"hosts": [block.host], "until": block.end, "from": block.start, "ahead": ahead}
     return Reason(kind=ReasonKind.BLOCKAGE_UNTIL, text=text, data=data)
@@ -193,6 +193,3 @@ def _listed(names: Sequence[str]) -> str:
         return ", ".join(names)
     return f"{', '.join(names[:_NAMED])} or one of {len(names) - _NAMED} others"
 
-
-def _place(ahead: int) -> str:
-    return f"; {ahead} ahead of it" if ahead else ""

@@ -19,8 +19,7 @@ from sqlalchemy.orm import Session
 
 from lab.context import Lab
 from lab.db import flights, waits
-from lab.db.waits import JobKey
-from lab.flights.model import Wait, Window
+from lab.flights.model import JobKey, Wait, Window
 from lab.flights.requests import BUILD_LANE
 from lab.hosts.durations import ANY_CLASS, Estimate, host_class
 from lab.hosts.fair import FairQueue
@@ -206,7 +205,7 @@ def explained(lab: Lab, snapshot: Snapshot) -> dict[JobKey, Wait]:
         turns,
         sorted(snapshot.hosts, key=lambda host: host.name),
         possible=expected.keys(),
-        planned={waiting.request: waiting.reason for waiting in snapshot.plan.waiting},
+        for_place={waiting.request: waiting.reason for waiting in snapshot.plan.waiting if waiting.for_place},
         blocks=snapshot.blocks,
         fits=Slots(lab.limit, snapshot.hosts).possible,
     )

@@ -17,16 +17,16 @@ from sqlalchemy.orm import Session
 from lab.context import Lab
 from lab.db import estimates, flights, hosts, leases, queue, sites
 from lab.db.changes import drop_changes, take_changes
-from lab.db.queue import JobKey, Queued, Running
+from lab.db.queue import Queued, Running
 from lab.flights.dependencies import Hopeless, Ready, Waits, needed, standing
-from lab.flights.model import Job
+from lab.flights.model import Job, JobKey
 from lab.flights.requests import BUILD_LANE, request_of
 from lab.hosts.breaker import Breaker, told
 from lab.hosts.calendar import entries, soon
 from lab.hosts.durations import ANY_CLASS, Estimate, History, host_class
 from lab.hosts.fair import FairQueue, Kind
 from lab.hosts.model import Health, Host, HostState
-from lab.hosts.planner import PLACE, Assignment, Plan, Request, plan
+from lab.hosts.planner import Assignment, Plan, Request, plan
 from lab.hosts.projection import Block
 
 BUILDS_AT_ONCE = 1
@@ -184,7 +184,7 @@ class Mirror:
         """Hosts under preemptable leases on which jobs that wait would start, and which jobs."""
         left, found = sorted(self._preemptable), dict[str, str]()
         for waiting in plan.waiting if left else ():
-            if not waiting.possible or waiting.request not in self.ready or waiting.reason.startswith(PLACE):
+            if not waiting.possible or waiting.request not in self.ready or waiting.for_place:
                 continue
             for role in self.ready[waiting.request].request.roles:
                 name = next((name for name in left if role.requirement.matches(self.hosts[name])), None)

@@ -92,7 +92,7 @@ def test_how_deciding_and_projecting_grow() -> None:
         expected = project(1000, turns, lab, back=back)
         projecting = time.perf_counter() - begun
         begun = time.perf_counter()
-        assert len(reasons(1000, turns, lab, possible=expected.keys(), planned={})) == count
+        assert len(reasons(1000, turns, lab, possible=expected.keys(), for_place={})) == count
         explaining = time.perf_counter() - begun
         times = quantiles([decision(queue, lab, chance.randrange(HOSTS)) for _ in range(200)], n=100)
         middles.append(times[49])

@@ -78,7 +78,7 @@ def test_everybody_is_told_a_reason_in_one_line(
 ) -> None:
     lab, requests, back, blocks = problem
     found = project(NOW, requests, lab, back=back, blocks=blocks)
-    told = reasons(NOW, requests, lab, possible=found.keys(), planned={}, blocks=blocks)
+    told = reasons(NOW, requests, lab, possible=found.keys(), for_place={}, blocks=blocks)
     assert told.keys() == {request.id for request in requests}
     assert all(reason.text and "\n" not in reason.text for reason in told.values())
 
