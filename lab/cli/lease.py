@@ -173,11 +173,9 @@ def calendar(days: int, start: datetime | None, name: str | None, lab_file: Path
         return
     begin = (start or lab.clock()).replace(hour=0, minute=0, second=0, microsecond=0)
     with lab.reads() as session:
-        known = [hosts.load_host(session, name).host.name] if name else [
-            view.host.name for view in hosts.list_hosts(session)
-        ]  # fmt: skip
+        known = [hosts.load_host(session, name).host] if name else hosts.present_hosts(session)
         found = marks(session, lab, begin, begin + timedelta(days=days), host=name)
-    for host in sorted({*known, *(mark.host for mark in found)}):
+    for host in sorted({*(one.name for one in known), *(mark.host for mark in found)}):
         output().print(host, style="bold", markup=False)
         mine = [mark for mark in found if mark.host == host and mark.kind != "job"]
         for mark in mine:

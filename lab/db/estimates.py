@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from lab.db.base import Base
+from lab.db.session import upsert
 from lab.db.tables import DurationRow, UsageRow
 from lab.hosts.durations import ANY_CLASS, Estimate, History, remembered, subjects
 from lab.hosts.usage import faded
@@ -49,6 +49,4 @@ def load_usage(session: Session, *, half_life_s: float, now: datetime) -> dict[s
 
 
 def _insert_unless_there(session: Session, table: type[Base], rows: Iterable[dict[str, object]]) -> None:
-    dialect = session.get_bind().dialect.name
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    session.execute(insert(table).values(list(rows)).on_conflict_do_nothing())
+    session.execute(upsert(session, table).values(list(rows)).on_conflict_do_nothing())

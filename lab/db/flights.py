@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, selectinload
 
+from lab.db.session import matched
 from lab.db.tables import AttemptHostRow, AttemptRow, EventRow, FlightRow, HostRow, JobRow, RunvarRow, StepRow
 from lab.db.waits import read_wait
 from lab.errors import NotFoundError
@@ -224,13 +225,12 @@ def set_job_status(
     session: Session, flight: int, job: str, *, current: JobStatus, to: JobStatus, reason: str = ""
 ) -> bool:
     """Move a job; False when it is not (any more) in `current`: somebody else was first."""
-    result = session.execute(
+    return matched(
+        session,
         update(JobRow)
         .where(JobRow.flight == flight, JobRow.name == job, JobRow.status == current.value)
-        .values(status=advance(current, to).value, reason=reason)
+        .values(status=advance(current, to).value, reason=reason),
     )
-    return bool(result.rowcount)  # type: ignore[attr-defined]
-
 
 
 def has_work(session: Session, flight: int) -> bool:
@@ -256,12 +256,12 @@ def tenant_and_recipe(session: Session, flight: int, job: str) -> tuple[str, str
 
 def close_flight(session: Session, flight: int, *, blessing: Blessing | None, now: datetime) -> bool:
     """Mark a flight as finished, blessed as intended unless told; False when it already was."""
-    result = session.execute(
+    return matched(
+        session,
         update(FlightRow)
         .where(FlightRow.id == flight, FlightRow.finished.is_(None))
-        .values(finished=now, blessing=blessing.value if blessing else FlightRow.intended)
+        .values(finished=now, blessing=blessing.value if blessing else FlightRow.intended),
     )
-    return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
 def add_attempt(
@@ -316,7 +316,8 @@ def find_attempt(session: Session, attempt: int) -> AttemptRow | None:
 
 def claim_attempt(session: Session, attempt: int, token: str, *, worker: str, until: datetime) -> bool:
     """Take an attempt nobody has taken yet; False when it is not to be had: exactly one worker gets True."""
-    result = session.execute(
+    return matched(
+        session,
         update(AttemptRow)
         .where(
             AttemptRow.id == attempt,
@@ -324,19 +325,18 @@ def claim_attempt(session: Session, attempt: int, token: str, *, worker: str, un
             AttemptRow.worker == "",
             AttemptRow.status == JobStatus.PREPARING.value,
         )
-        .values(worker=worker, until=until)
+        .values(worker=worker, until=until),
     )
-    return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
 def renew_attempt(session: Session, attempt: int, token: str, *, until: datetime) -> bool:
     """Hold an attempt until `until`; False when it is no longer held under `token`."""
-    result = session.execute(
+    return matched(
+        session,
         update(AttemptRow)
         .where(AttemptRow.id == attempt, AttemptRow.token == token, AttemptRow.finished.is_(None))
-        .values(until=until)
+        .values(until=until),
     )
-    return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
 def cut_holds(session: Session, until: datetime, *, beyond: datetime) -> int:
@@ -351,12 +351,12 @@ def set_attempt_status(
     session: Session, attempt: int, token: str, status: JobStatus, *, reason: str = "", finished: datetime | None = None
 ) -> bool:
     """Write an attempt's status under its token; False when it has ended already or the token is another's."""
-    result = session.execute(
+    return matched(
+        session,
         update(AttemptRow)
         .where(AttemptRow.id == attempt, AttemptRow.token == token, AttemptRow.finished.is_(None))
-        .values(status=status.value, reason=reason, finished=finished)
+        .values(status=status.value, reason=reason, finished=finished),
     )
-    return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
 def expired_attempts(session: Session, now: datetime) -> list[AttemptRow]:

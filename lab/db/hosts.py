@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from lab.db.session import matched
 from lab.db.tables import HealthChangeRow, HostRow, LeaseRow
 from lab.errors import NotFoundError
 from lab.hosts.model import Health, Host, HostState
@@ -92,6 +93,11 @@ def list_hosts(session: Session) -> list[HostView]:
     ]
 
 
+def present_hosts(session: Session) -> list[Host]:
+    """The lab's hosts by name, whoever holds them."""
+    return [_host(row) for row in session.scalars(select(HostRow).where(HostRow.present).order_by(HostRow.name))]
+
+
 def absent_hosts(session: Session) -> dict[str, Host]:
     """Hosts that have left the lab's file but are not free: somebody still has them, or they are being cleaned.
 
@@ -155,12 +161,12 @@ def lock_free(session: Session, names: Iterable[str]) -> bool:
 
 def fence_host(session: Session, name: str) -> int | None:
     """Set a free host to leased and raise its fence; None when it is not free: somebody else was first."""
-    result = session.execute(
+    if not matched(
+        session,
         update(HostRow)
         .where(HostRow.name == name, HostRow.state == HostState.FREE.value)
-        .values(state=HostState.LEASED.value, fence=HostRow.fence + 1)
-    )
-    if not result.rowcount:  # type: ignore[attr-defined]
+        .values(state=HostState.LEASED.value, fence=HostRow.fence + 1),
+    ):
         return None
     return session.scalars(select(HostRow.fence).where(HostRow.name == name)).one()
 
@@ -210,12 +216,12 @@ def start_cleaning(session: Session, flight: int) -> list[str]:
 
 def clean_free_host(session: Session, name: str) -> bool:
     """A free host goes to cleaning, whatever it is set up for; False when it is not free any more."""
-    result = session.execute(
+    return matched(
+        session,
         update(HostRow)
         .where(HostRow.name == name, HostRow.state == HostState.FREE.value)
-        .values(state=HostState.CLEANING.value, setup_key=None, setup_flight=None)
+        .values(state=HostState.CLEANING.value, setup_key=None, setup_flight=None),
     )
-    return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
 def cleaning_hosts(session: Session) -> list[str]:
@@ -227,12 +233,12 @@ def cleaning_hosts(session: Session) -> list[str]:
 
 def end_cleaning(session: Session, name: str) -> bool:
     """A cleaned host is free again; False when it was not in cleaning."""
-    result = session.execute(
+    return matched(
+        session,
         update(HostRow)
         .where(HostRow.name == name, HostRow.state == HostState.CLEANING.value)
-        .values(state=HostState.FREE.value, setup_key=None, setup_flight=None)
+        .values(state=HostState.FREE.value, setup_key=None, setup_flight=None),
     )
-    return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
 def set_health(session: Session, name: str, new: Health, *, reason: str, actor: str, now: datetime) -> None:

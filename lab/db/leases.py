@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from lab.db.flights import add_event
 from lab.db.hosts import take_host
+from lab.db.session import matched
 from lab.db.tables import BlockageRow, BookingChangeRow, BookingRow, HostRow, LeaseRow
 from lab.errors import NotFoundError
 from lab.hosts.calendar import Blockage
@@ -136,52 +137,49 @@ def add_lease(session: Session, lease: PersonLease) -> int:
 
 def begin_lease(session: Session, lease: PersonLease, host: str, *, now: datetime, ends: datetime) -> int | None:
     """A booked lease gets its host, fenced for it already; returns the token, or None when it is booked no more."""
-    result = session.execute(
+    if not matched(
+        session,
         update(BookingRow)
         .where(BookingRow.id == lease.id, BookingRow.state == LeaseState.BOOKED.value)
-        .values(state=LeaseState.ACTIVE.value, host=host, started=now, heard=now, ends=ends, waits="", expected=None)
-    )
-    if not result.rowcount:  # type: ignore[attr-defined]
+        .values(state=LeaseState.ACTIVE.value, host=host, started=now, heard=now, ends=ends, waits="", expected=None),
+    ):
         return None
     session.execute(update(HostRow).where(HostRow.name == host).values(setup_key=None, setup_flight=None))
     return take_host(session, host, booking=lease.id, holder=lease.holder, now=now)
 
 
-def set_wait(
-    session: Session, number: int, *, why: str, expected: datetime | None, host: str | None = None
-) -> bool:
+def set_wait(session: Session, number: int, *, why: str, expected: datetime | None, host: str | None = None) -> bool:
     """Say why a booked lease has not begun; True when that is news."""
-    result = session.execute(
+    news = matched(
+        session,
         update(BookingRow)
         .where(BookingRow.id == number, BookingRow.state == LeaseState.BOOKED.value)
         .where((BookingRow.waits != why) | (BookingRow.expected.is_distinct_from(expected)))
-        .values(waits=why, expected=expected)
+        .values(waits=why, expected=expected),
     )
     if host is not None:  # where one with a requirement is thought to begin
         placed = update(BookingRow).where(BookingRow.id == number, BookingRow.state == LeaseState.BOOKED.value)
         session.execute(placed.where(BookingRow.need != "", BookingRow.begins.is_(None)).values(host=host))
-    return bool(result.rowcount)  # type: ignore[attr-defined]
+    return news
 
 
 def set_notice(session: Session, number: int, *, at: datetime | None, for_whom: str) -> bool:
     """Tell the holder of an active lease when it will be taken, and for whom; None takes that back."""
-    result = session.execute(
+    return matched(
+        session,
         update(BookingRow)
         .where(BookingRow.id == number, BookingRow.state == LeaseState.ACTIVE.value)
         .where(BookingRow.notice.is_distinct_from(at))
-        .values(notice=at, notice_for=for_whom)
+        .values(notice=at, notice_for=for_whom),
     )
-    return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
 def set_end(session: Session, number: int, *, ends: datetime) -> bool:
     """Move the end of a lease that has not ended; False when it has."""
-    result = session.execute(
-        update(BookingRow)
-        .where(BookingRow.id == number, BookingRow.state != LeaseState.ENDED.value)
-        .values(ends=ends)
+    return matched(
+        session,
+        update(BookingRow).where(BookingRow.id == number, BookingRow.state != LeaseState.ENDED.value).values(ends=ends),
     )
-    return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
 def hear(session: Session, number: int, *, now: datetime) -> None:
@@ -191,12 +189,12 @@ def hear(session: Session, number: int, *, now: datetime) -> None:
 
 def end_lease(session: Session, lease: PersonLease, outcome: Outcome, *, now: datetime) -> bool:
     """End a lease; its host, if it has one, goes to cleaning. False when it had ended already."""
-    result = session.execute(
+    if not matched(
+        session,
         update(BookingRow)
         .where(BookingRow.id == lease.id, BookingRow.state == lease.state.value)
-        .values(state=LeaseState.ENDED.value, outcome=outcome.value, closed=now, waits="", expected=None)
-    )
-    if not result.rowcount:  # type: ignore[attr-defined]
+        .values(state=LeaseState.ENDED.value, outcome=outcome.value, closed=now, waits="", expected=None),
+    ):
         return False
     if lease.state is LeaseState.ACTIVE:
         _release(session, lease.id, now)
@@ -210,16 +208,19 @@ def end_lease(session: Session, lease: PersonLease, outcome: Outcome, *, now: da
 
 def change_holder(session: Session, lease: PersonLease, person: str, *, now: datetime) -> int | None:
     """Give an active lease to another person under a new token: the old one is worth nothing. None: it was too late."""
-    result = session.execute(
-        update(BookingRow)
-        .where(
-            BookingRow.id == lease.id,
-            BookingRow.state == LeaseState.ACTIVE.value,
-            BookingRow.holder == lease.holder,
+    if (
+        not matched(
+            session,
+            update(BookingRow)
+            .where(
+                BookingRow.id == lease.id,
+                BookingRow.state == LeaseState.ACTIVE.value,
+                BookingRow.holder == lease.holder,
+            )
+            .values(holder=person, heard=now),
         )
-        .values(holder=person, heard=now)
-    )
-    if not result.rowcount or lease.host is None:  # type: ignore[attr-defined]
+        or lease.host is None
+    ):
         return None
     _release(session, lease.id, now)
     session.execute(update(HostRow).where(HostRow.name == lease.host).values(fence=HostRow.fence + 1))
@@ -290,9 +291,9 @@ def blockages(session: Session, now: datetime | None = None) -> list[Blockage]:
 
 def load_blockage(session: Session, number: int) -> Blockage:
     """A blockage that was not removed; `NotFoundError` when there is none."""
-    for blockage in blockages(session):
-        if blockage.id == number:
-            return blockage
+    row = session.get(BlockageRow, number) if 0 < number <= LARGEST_ID else None
+    if row is not None and row.removed is None:
+        return _blockage(row)
     raise NotFoundError(f"there is no blockage {number}", hint="see `lab blockage list`")
 
 
@@ -315,12 +316,12 @@ def add_blockage(session: Session, blockage: Blockage, *, now: datetime) -> int:
 
 def remove_blockage(session: Session, number: int, *, actor: str, now: datetime) -> bool:
     """Take a blockage away; False when somebody else did."""
-    result = session.execute(
+    if not matched(
+        session,
         update(BlockageRow)
         .where(BlockageRow.id == number, BlockageRow.removed.is_(None))
-        .values(removed=now, removed_by=actor)
-    )
-    if not result.rowcount:  # type: ignore[attr-defined]
+        .values(removed=now, removed_by=actor),
+    ):
         return False
     add_event(session, kind="blockage", now=now, data={"blockage": number, "what": "removed", "by": actor})
     return True

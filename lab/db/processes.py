@@ -89,9 +89,4 @@ def list_processes(session: Session) -> list[ProcessView]:
 
 def living_sites(session: Session, now: datetime) -> set[str]:
     """The sites of which a worker gives signs of life."""
-    return {
-        site
-        for view in list_processes(session)
-        if view.kind == WORKER and view.alive(now)
-        for site in view.sites
-    }
+    return {site for view in list_processes(session) if view.kind == WORKER and view.alive(now) for site in view.sites}

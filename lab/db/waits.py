@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Row, and_, delete, func, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from lab.db.session import upsert
 from lab.db.tables import FlightRow, JobRow, WaitRow
 from lab.flights.model import JobKey, Wait, Window
 from lab.flights.status import JobStatus
@@ -62,8 +62,7 @@ def save_waits(session: Session, waits: Mapping[JobKey, Wait], now: datetime) ->
     ]
     if not rows:
         return
-    dialect = session.get_bind().dialect.name
-    insert = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(WaitRow)
+    insert = upsert(session, WaitRow)
     changed = {name: insert.excluded[name] for name in rows[0] if name not in ("flight", "job")}
     session.execute(insert.on_conflict_do_update(index_elements=["flight", "job"], set_=changed), rows)
 

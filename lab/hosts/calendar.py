@@ -94,13 +94,18 @@ def entries(
 def _promise(lease: PersonLease, now: datetime) -> Entry | None:
     if lease.host is None or lease.ends is None or lease.state is LeaseState.ENDED:
         return None
-    active = lease.state is LeaseState.ACTIVE
-    start = lease.started if active else lease.begins
+    if lease.state is LeaseState.ACTIVE:
+        return entry_of(lease, lease.host, lease.started or now, max(lease.ends, now), kind="lease")
+    return entry_of(lease, lease.host, lease.begins or now, lease.ends)
+
+
+def entry_of(lease: PersonLease, host: str, start: datetime, end: datetime, *, kind: str = "booking") -> Entry:
+    """What `host` is promised in [start, end) to a lease."""
     return Entry(
-        host=lease.host,
-        start=start or now,
-        end=max(lease.ends, now) if active else lease.ends,
-        kind="lease" if active else "booking",
+        host=host,
+        start=start,
+        end=end,
+        kind=kind,
         id=lease.id,
         who=lease.holder,
         why=lease.why,
@@ -111,16 +116,7 @@ def _promise(lease: PersonLease, now: datetime) -> Entry | None:
 def soon(leases: Iterable[PersonLease], now: datetime) -> list[Entry]:
     """Where leases that are to begin as soon as possible are thought to run: no promise, but no job comes between."""
     return [
-        Entry(
-            host=lease.host,
-            start=lease.expected or now,
-            end=max(lease.expected or now, now) + lease.length,
-            kind="booking",
-            id=lease.id,
-            who=lease.holder,
-            why=lease.why,
-            preemptable=lease.preemptable,
-        )
+        entry_of(lease, lease.host, lease.expected or now, max(lease.expected or now, now) + lease.length)
         for lease in leases
         if lease.state is LeaseState.BOOKED and lease.begins is None and lease.host is not None and lease.waits
     ]

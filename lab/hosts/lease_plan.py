@@ -14,7 +14,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from lab.hosts.calendar import Blockage, Entry, in_the_way, next_free
+from lab.hosts.calendar import Blockage, Entry, entry_of, in_the_way, next_free
 from lab.hosts.leases import DEFAULT_RULES, LeaseRules, LeaseState, PersonLease, stamp
 from lab.hosts.model import Health, Host, HostState, Requirement
 from lab.hosts.slots import Limit, Slots
@@ -147,7 +147,7 @@ class _Plan:
             self.waits[lease.id] = self._nowhere(lease, names)
             return
         start, _set_up, name = min(places)
-        self._promise(lease, name, start)
+        self.calendar.append(entry_of(lease, name, start, start + lease.length))  # others queue behind it
         first = self._in_the_way(lease, name, self.now + lease.length)
         if first is None:  # nothing but whoever has it now stands before it
             self._begin_or_wait(lease, name)
@@ -180,37 +180,24 @@ class _Plan:
         if not names:
             return Wait(why="no host of the lab meets its requirement now: see `lab host list`")
         for name in names:
-            host = self.hosts.get(name)
-            if host is None:
-                return Wait(why=f"{name} is not in the lab's file any more")
-            if host.health is Health.RETIRED:
-                return Wait(why=f"{name} is retired", host=name)
+            if (gone := self._gone(name)) is not None:
+                return gone
         entry = self._in_the_way(lease, names[0], None)
         return Wait(why=f"waiting: {entry.told()}" if entry else "waiting", host=names[0])
 
-    def _promise(self, lease: PersonLease, name: str, start: datetime) -> None:
-        """Those that come after it queue behind it."""
-        self.calendar.append(
-            Entry(
-                host=name,
-                start=start,
-                end=start + lease.length,
-                kind="booking",
-                id=lease.id,
-                who=lease.holder,
-                why=lease.why,
-                preemptable=lease.preemptable,
-            )
-        )
+    def _gone(self, name: str) -> Wait | None:
+        """Why a host will not be lent at all; None when it may be."""
+        if name not in self.hosts:
+            return Wait(why=f"{name} is not in the lab's file any more", host=name)
+        if self.hosts[name].health is Health.RETIRED:
+            return Wait(why=f"{name} is retired", host=name)
+        return None
 
     def _begin_or_wait(self, lease: PersonLease, name: str) -> None:
-        host = self.hosts.get(name)
-        if host is None:
-            self.waits[lease.id] = Wait(why=f"{name} is not in the lab's file any more", host=name)
+        if (gone := self._gone(name)) is not None:
+            self.waits[lease.id] = gone
             return
-        if host.health is Health.RETIRED:
-            self.waits[lease.id] = Wait(why=f"{name} is retired", host=name)
-            return
+        host = self.hosts[name]
         end = lease.ends or self.now + lease.length
         entry = self._in_the_way(lease, name, end)
         if entry is not None and entry.start <= self.now:

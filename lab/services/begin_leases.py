@@ -31,7 +31,7 @@ def begin_leases(session: Session, lab: Lab, *, wanted: Mapping[str, str] = Mapp
     if not going:
         return LeasePlan()
     now = lab.clock()
-    present = [view.host for view in hosts.list_hosts(session)]
+    present = hosts.present_hosts(session)
     plan = plan_leases(
         now,
         going,

@@ -52,10 +52,11 @@ def marks(session: Session, lab: Lab, start: datetime, end: datetime, *, host: s
                 preemptable=lease is not None and lease.preemptable,
             )
         )
+    present = hosts.present_hosts(session)
     for blockage in leases.blockages(session):
         found += [
             Mark(
-                host=view.host.name,
+                host=one.name,
                 start=blockage.begins,
                 end=blockage.ends,
                 kind="blockage",
@@ -63,8 +64,8 @@ def marks(session: Session, lab: Lab, start: datetime, end: datetime, *, host: s
                 why=blockage.why,
                 number=blockage.id,
             )
-            for view in hosts.list_hosts(session)
-            if blockage.covers(view.host)
+            for one in present
+            if blockage.covers(one)
         ]
     meeting = [
         mark

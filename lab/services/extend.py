@@ -41,7 +41,7 @@ def extend_lease(
     later = ends if ends is not None else (lease.ends or now) + (by or timedelta())
     check_extension(lease, later, now, lab.lease_rules)
     leases.lock_calendar(session)
-    present = [view.host for view in hosts.list_hosts(session)]
+    present = hosts.present_hosts(session)
     calendar = entries(leases.going_leases(session), leases.blockages(session, now), present, now)
     assert lease.host is not None
     assert lease.ends is not None

@@ -66,7 +66,7 @@ def lease_host(
         heartbeat=heartbeat,
     )
     leases.lock_calendar(session)
-    present = [view.host for view in hosts.list_hosts(session)]
+    present = hosts.present_hosts(session)
     able = _able(session, wanted, present)
     calendar = entries(leases.going_leases(session), leases.blockages(session, now), present, now)
     if begins is None:

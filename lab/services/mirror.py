@@ -107,7 +107,7 @@ class Mirror:
         """Read everything. Marks that are there already tell nothing new then."""
         drop_changes(session)
         self._read_history(session)
-        self.hosts = {view.host.name: view.host for view in hosts.list_hosts(session)}
+        self.hosts = {host.name: host for host in hosts.present_hosts(session)}
         self.running = {(one.flight, one.job): one for one in queue.load_running(session)}
         self.shut = sites.shut_sites(session)
         for job_id in [*self.ready, *self.blocked, *self.hopeless]:

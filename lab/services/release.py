@@ -13,7 +13,7 @@ from lab.services.expire import end_lease
 
 def find_lease(session: Session, target: str) -> PersonLease:
     """The lease that `target` names: a host that a person has (or alone has booked), or the number of a lease."""
-    names = {view.host.name for view in hosts.list_hosts(session)}
+    names = {host.name for host in hosts.present_hosts(session)}
     going = leases.going_leases(session)
     on_host = [lease for lease in going if lease.host == target]
     active = [lease for lease in on_host if lease.state is LeaseState.ACTIVE]

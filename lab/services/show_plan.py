@@ -77,7 +77,7 @@ def show_plan(session: Session, lab: Lab, *, ahead: timedelta) -> PlanView:
     """The plan as it is written down, from what holds hosts now until `ahead`; the leader keeps it up to date."""
     now = lab.clock()
     history = estimates.load_history(session, lab.scheduler.default_estimate)
-    found = {view.host.name: view.host for view in hosts.list_hosts(session)} | hosts.absent_hosts(session)
+    found = {host.name: host for host in hosts.present_hosts(session)} | hosts.absent_hosts(session)
     running = list(queue.load_running(session))
     spans: dict[str, list[Span]] = defaultdict(list)
     for one in running:
