@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
+from databases import upgrade
 from factories import PASSES, spec, submit
 from fake_lab import fake_lab
 from sqlalchemy import func, select, update
@@ -21,6 +24,19 @@ from lab.hosts.model import HostState
 from lab.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def settings_of(request: pytest.FixtureRequest, folder: Path, *, database: str) -> Settings:
+    """An empty lab as `request.param` says: embedded, or with servers, in a new `database`."""
+    home = folder / "home"
+    home.mkdir()
+    if request.param == "embedded":
+        shutil.copy(request.getfixturevalue("sqlite_template"), home / "lab.db")
+        return Settings(home=home)
+    new: Callable[[str], str] = request.getfixturevalue("new_postgres_database")
+    url = new(database)
+    upgrade(url)
+    return Settings(home=home, database_url=url, broker_url=request.getfixturevalue("redis_url"))
 
 
 def idle_times(settings: Settings, *, hosts: int, jobs: int, behind: int = 0, seconds: float = 120) -> list[float]:

@@ -21,7 +21,7 @@ from lab.context import Lab
 from lab.db import flights, waits
 from lab.flights.model import JobKey, Wait, Window
 from lab.flights.requests import BUILD_LANE
-from lab.hosts.durations import ANY_CLASS, Estimate, host_class
+from lab.hosts.durations import Estimate
 from lab.hosts.fair import FairQueue
 from lab.hosts.model import HostState
 from lab.hosts.planner import Request
@@ -231,21 +231,18 @@ def _turns(lab: Lab, snapshot: Snapshot) -> list[Request]:
 
 def _lengths(snapshot: Snapshot) -> Callable[[Request, Sequence[str]], Estimate]:
     """How long a request takes on certain hosts: what its job took on hosts of the first one's class."""
-    classes = {host.name: host_class(host) for host in snapshot.hosts}
     jobs = {one.request.id: one.queued.job for one in snapshot.ready.values()}
     jobs |= {one.request.id: one.queued.job for one in snapshot.blocked}
 
     def length(request: Request, chosen: Sequence[str]) -> Estimate:
         job = jobs[request.id]
-        place = classes.get(chosen[0], ANY_CLASS) if chosen else ANY_CLASS
-        return snapshot.history.expected(job.name, job.recipe, place)
+        return snapshot.history.expected(job.name, job.recipe, snapshot.class_of(chosen))
 
     return length
 
 
 def _expected_back(snapshot: Snapshot, now: datetime) -> tuple[dict[str, When], When | None, dict[str, When]]:
     """When each host that somebody has is expected back, the lane of builds is free, and each running job ends."""
-    classes = {host.name: host_class(host) for host in snapshot.hosts}
     seconds = now.timestamp()
     back: dict[str, When] = {}
     ends: dict[str, When] = {}
@@ -254,7 +251,7 @@ def _expected_back(snapshot: Snapshot, now: datetime) -> tuple[dict[str, When], 
         if host.state is HostState.CLEANING:
             back[host.name] = _after(seconds, CLEANING)
     for one in snapshot.running:
-        place = next((classes[name] for name in one.hosts.values() if name in classes), ANY_CLASS)
+        place = snapshot.class_of(one.hosts.values())
         left = snapshot.history.left(one.job, one.recipe, place, seconds - one.started.timestamp())
         when = _after(seconds, left)
         back |= dict.fromkeys(one.hosts.values(), when)

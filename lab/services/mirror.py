@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from sqlalchemy.orm import Session
 
@@ -73,6 +74,15 @@ class Snapshot:
     blocks: Sequence[Block]
     used: Mapping[str, float]
     history: History
+
+    @cached_property
+    def classes(self) -> Mapping[str, str]:
+        """The class of each host."""
+        return {host.name: host_class(host) for host in self.hosts}
+
+    def class_of(self, names: Iterable[str]) -> str:
+        """The class of the first of these hosts that is known."""
+        return next((self.classes[name] for name in names if name in self.classes), ANY_CLASS)
 
 
 class Mirror:

@@ -6,14 +6,12 @@ pytest tests/benchmarks/test_latency.py -m benchmark -s
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from databases import upgrade
 from factories import trial_catalogue
-from latency import idle_times
+from latency import idle_times, settings_of
 
 from lab.settings import Settings
 
@@ -30,15 +28,7 @@ def _catalogue() -> Iterator[None]:
 
 @pytest.fixture(params=["embedded", "production"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    home = tmp_path / "home"
-    home.mkdir()
-    if request.param == "embedded":
-        shutil.copy(request.getfixturevalue("sqlite_template"), home / "lab.db")
-        return Settings(home=home)
-    new: Callable[[str], str] = request.getfixturevalue("new_postgres_database")
-    url = new(f"latency_{os.getpid()}_{request.node.callspec.indices['behind']}")
-    upgrade(url)
-    return Settings(home=home, database_url=url, broker_url=request.getfixturevalue("redis_url"))
+    return settings_of(request, tmp_path, database=f"latency_{os.getpid()}_{request.node.callspec.indices['behind']}")
 
 
 @pytest.mark.parametrize("behind", [0, 10_000])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from databases import upgrade
-from latency import idle_times
+from latency import idle_times, settings_of
 
 from lab.settings import Settings
 
@@ -18,15 +15,7 @@ MOST_S = 0.5
 
 @pytest.fixture(params=["embedded", "production"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    home = tmp_path / "home"
-    home.mkdir()
-    if request.param == "embedded":
-        shutil.copy(request.getfixturevalue("sqlite_template"), home / "lab.db")
-        return Settings(home=home)
-    new: Callable[[str], str] = request.getfixturevalue("new_postgres_database")
-    url = new("tick")
-    upgrade(url)
-    return Settings(home=home, database_url=url, broker_url=request.getfixturevalue("redis_url"))
+    return settings_of(request, tmp_path, database="tick")
 
 
 def test_a_host_does_not_wait_for_a_tick(settings: Settings) -> None:
