@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +59,7 @@ def _configure_sqlite(engine: Engine) -> None:
         connection.isolation_level = None  # the library must not begin transactions on its own: see `begin`
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _use_wal(cursor)
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
@@ -68,6 +70,23 @@ def _configure_sqlite(engine: Engine) -> None:
         # lock at the start waits for it instead.
         readonly = connection.get_execution_options().get("readonly")
         connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+
+
+def _use_wal(cursor: Any) -> None:
+    """Have readers and a writer work side by side.
+
+    The file remembers it; of several who find it new, SQLite refuses all but one at once, whatever its timeout says.
+    """
+    end = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def make_sessions(engine: Engine) -> sessionmaker[Session]:

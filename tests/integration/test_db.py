@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from lab.db import flights, hosts
 from lab.db.queue import Queued, load_queued, load_running
-from lab.db.session import after_commit, make_read_sessions, make_sessions
+from lab.db.session import after_commit, make_engine, make_read_sessions, make_sessions
 from lab.db.tables import EventRow
 from lab.db.waits import drop_waits, save_waits, waits_written
 from lab.errors import NotFoundError
@@ -406,3 +408,20 @@ def test_sqlite_enforces_foreign_keys_and_keeps_a_write_ahead_log(db: Database, 
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
+
+
+def test_a_new_database_may_be_opened_by_several_at_once(tmp_path: Path) -> None:
+    """SQLite itself refuses about one in twenty of them."""
+    together = threading.Barrier(3)
+
+    def opened(number: int) -> str:
+        engine = make_engine(f"sqlite:///{tmp_path / f'{number}.db'}")
+        together.wait(30)
+        with engine.connect() as connection:
+            mode = str(connection.scalar(text("PRAGMA journal_mode")))
+        engine.dispose()
+        return mode
+
+    with ThreadPoolExecutor(3) as pool:
+        for number in range(150):
+            assert list(pool.map(opened, [number] * 3)) == ["wal"] * 3
