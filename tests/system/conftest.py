@@ -6,24 +6,41 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from lab_cli import Cli, image_cache
 
+HOSTS = ("emu0", "emu1", "emu2", "emu3")
 
-@pytest.fixture
-def cli(tmp_path: Path) -> Iterator[Cli]:
+
+@contextmanager
+def lab_at(folder: Path) -> Iterator[Cli]:
     """A lab with no flights yet; whatever is still on at the end is ended."""
     cache = image_cache()
     cache.mkdir(parents=True, exist_ok=True)
-    home = tmp_path / "lab"
+    home = folder / "lab"
     home.mkdir()
     (home / "images").symlink_to(cache)
     lab = Cli(home)
     yield lab
-    for pid in [*lab.worker_pids(), *filter(None, map(lab.qemu_pid, ("emu0", "emu1", "emu2", "emu3")))]:
+    for pid in [*lab.worker_pids(), *filter(None, map(lab.qemu_pid, HOSTS))]:
         os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Iterator[Cli]:
+    """A lab of the test's own."""
+    with lab_at(tmp_path) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def shared_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """A lab that the tests of a file have together."""
+    with lab_at(tmp_path_factory.mktemp("shared")) as lab:
+        yield lab
 
 
 @pytest.fixture
