@@ -13,6 +13,7 @@ _LINE_END: Final = re.compile(r"\r*\n|\r+")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _OPEN_SEQUENCE: Final = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*|[PX^_][^\x1b]*|[ -/]*)")
 _LONGEST_SEQUENCE: Final = 256
+_ENCODED: Final = re.compile(r"^(?:[A-Za-z0-9+/]{76}\n){3,}", re.MULTILINE)
 
 
 def clean(text: str) -> str:
@@ -22,6 +23,15 @@ def clean(text: str) -> str:
     '(XEN) Panic on CPU 0\\n'
     """
     return _CONTROL.sub("", _LINE_END.sub("\n", _SEQUENCE.sub("", text)))
+
+
+def without_encoded(text: str) -> str:
+    """Leave out blocks of base64, of which nobody reads a word, and say how long they were.
+
+    >>> without_encoded("16384\\n" + 3 * (76 * "A" + "\\n") + "QUJD\\n-\\n")
+    '16384\\n(3 lines of base64)\\nQUJD\\n-\\n'
+    """
+    return _ENCODED.sub(lambda block: f"({block.group().count(chr(10))} lines of base64)\n", text)
 
 
 def clean_piece(data: bytes) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lab.context import Lab
 from lab.errors import ConfigError, LabBug
+from lab.flights.plain_text import without_encoded
 from lab.flights.recipe import Line
 from lab.flights.runvars import Runvars
 from lab.flights.steps import Builds, GuestFiles
@@ -40,10 +41,10 @@ class StepLog:
         """Add a command with its outcome."""
         self.write(f"{result.host}$ {result.command}")
         if result.output.strip():
-            kept = result.output[:_LOGGED_OUTPUT]
-            self.write("\n".join(f"  {line}" for line in kept.splitlines()))
-            if len(result.output) > _LOGGED_OUTPUT:
-                self.write(f"  … {len(result.output) - _LOGGED_OUTPUT} characters more")
+            output = without_encoded(result.output)
+            self.write("\n".join(f"  {line}" for line in output[:_LOGGED_OUTPUT].splitlines()))
+            if len(output) > _LOGGED_OUTPUT:
+                self.write(f"  … {len(output) - _LOGGED_OUTPUT} characters more")
         self.write(f"  -> exit {result.exit_status} after {result.seconds:.2f} s")
 
     def close(self) -> None:
