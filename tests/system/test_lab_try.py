@@ -54,7 +54,7 @@ def test_a_patch_that_does_not_compile_fails_the_build_and_blocks_the_tests(cli:
     assert "error: expected expression" in jobs[PV]["reason"]
 
 
-@pytest.mark.benchmark
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("patch", "steps", "reason"),
     [
