@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ def lab_at(folder: Path) -> Iterator[Cli]:
     yield lab
     for pid in [*lab.worker_pids(), *filter(None, map(lab.qemu_pid, HOSTS))]:
         os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(home / "checkpoints", ignore_errors=True)  # large, and of no use to anybody who looks for the cause
 
 
 @pytest.fixture

@@ -15,18 +15,11 @@ RAW = "test-amd64-amd64-xl-raw"
 
 
 def run_raw(cli: Cli) -> dict[str, Any]:
-    done = cli.run("flight", "run", "--lab", str(lab_file(cli)), "--jobs", RAW, "--json")
+    done = cli.run("flight", "run", "--jobs", RAW, "--json")
     flight = json.loads(done.stdout)
     [job] = flight["jobs"]
     assert (done.returncode, job["status"], job["attempts"]) == (0, "pass", 1), job
     return {**job, "flight": flight["flight"]}
-
-
-def lab_file(cli: Cli) -> Path:
-    path = cli.home / "lab.toml"
-    text = (Path(__file__).parents[2] / "lab.toml").read_text()
-    path.write_text(text.replace("[lab]\n", "[lab]\ncheckpoints_mib = 4096\n", 1))
-    return path
 
 
 def boot_log(cli: Cli, job: dict[str, Any]) -> str:
