@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 from databases import upgrade
 from factories import a_host, make_lab, trial_catalogue
+from servers import PostgresServer, RedisServer, find_postgres, free_port
 from sqlalchemy import Engine, text
 
 from lab.context import Lab
@@ -36,17 +35,6 @@ def need(what: str, path: str | None) -> str:
     pytest.fail(f"{what} is not installed: apt-get install {what} (or FLIGHTLINE_TEST_WITHOUT={what})")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture(autouse=True)
 def _catalogue() -> Iterator[None]:
     with trial_catalogue():
@@ -56,35 +44,12 @@ def _catalogue() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A PostgreSQL server of our own; the URL of it without a database name."""
-    found = shutil.which("initdb") or next(
-        (str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)), None
-    )
-    binaries = Path(need("postgresql", found)).resolve().parent
-    folder = Path(tempfile.mkdtemp(prefix="flightline-pg-"))
-    as_user: list[str] = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        user = pwd.getpwnam("postgres")
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    port = free_port()
-
-    def run(*args: str) -> None:
-        done = subprocess.run([*as_user, *args], cwd=folder, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    options = (
-        f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off "
-        "-c synchronous_commit=off -c full_page_writes=off -c shared_buffers=16MB -c max_connections=60"
-    )
+    server = PostgresServer(need("postgresql", find_postgres()))
     try:
-        run(str(binaries / "initdb"), "-D", "data", "-A", "trust", "-U", "lab", "-E", "UTF8", "--locale=C", "--no-sync")
-        run(str(binaries / "pg_ctl"), "-D", "data", "-l", "log", "-w", "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://lab@127.0.0.1:{port}"
-        finally:
-            run(str(binaries / "pg_ctl"), "-D", "data", "-m", "immediate", "stop")
+        server.start()
+        yield server.url
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -164,25 +129,12 @@ def lab(new_lab: Callable[..., Lab]) -> Lab:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A Redis server of our own."""
-    binary = need("redis-server", shutil.which("redis-server") or None)
-    folder = Path(tempfile.mkdtemp(prefix="flightline-redis-"))
-    port = free_port()
-    server = subprocess.Popen(
-        [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    server = RedisServer(need("redis-server", shutil.which("redis-server")))
     try:
-        deadline = time.monotonic() + 10
-        while not _listens(port):
-            assert server.poll() is None, "redis-server ended"
-            assert time.monotonic() < deadline, "redis-server does not listen"
-            time.sleep(0.05)
-        yield f"redis://127.0.0.1:{port}/0"
+        server.start()
+        yield server.url
     finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(10)
-        shutil.rmtree(folder, ignore_errors=True)
+        server.stop()
 
 
 @pytest.fixture(scope="session")
