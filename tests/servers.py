@@ -33,9 +33,12 @@ def find_postgres() -> str | None:
 
 
 class PostgresServer:
-    """A PostgreSQL server with an empty cluster of its own; `initdb` is that program's path."""
+    """A PostgreSQL server with an empty cluster of its own; `initdb` is that program's path.
 
-    def __init__(self, initdb: str) -> None:
+    What was committed survives `kill` if it is `durable`; without, it is quicker.
+    """
+
+    def __init__(self, initdb: str, *, durable: bool = False) -> None:
         self._binaries = Path(initdb).resolve().parent
         self._folder = Path(tempfile.mkdtemp(prefix="flightline-pg-"))
         self._as_user: list[str] = []
@@ -47,7 +50,8 @@ class PostgresServer:
         self.url = f"postgresql+psycopg://lab@127.0.0.1:{port}"
         self._options = (
             f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._folder} -c fsync=off "
-            "-c synchronous_commit=off -c full_page_writes=off -c shared_buffers=16MB -c max_connections=60"
+            f"-c synchronous_commit={'on' if durable else 'off'} -c full_page_writes=off -c shared_buffers=16MB "
+            "-c max_connections=60"
         )
         self._must("initdb", "-D", "data", "-A", "trust", "-U", "lab", "-E", "UTF8", "--locale=C", "--no-sync")
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from lab.db.session import matched
+from lab.db.session import matched, upsert
 from lab.db.tables import HealthChangeRow, HostRow, LeaseRow
 from lab.errors import NotFoundError
 from lab.hosts.model import Health, Host, HostState
@@ -53,20 +53,20 @@ def _host(row: HostRow) -> Host:
 def sync_hosts(session: Session, hosts: Iterable[Host]) -> None:
     """Make the table hold what the lab's file says; state and health stay. A host that left the file stays, absent."""
     wanted = {host.name: host for host in hosts}
+    known = set(session.scalars(select(HostRow.name)))
+    new: list[dict[str, object]] = [
+        {
+            "name": name, "arch": host.arch, "site": host.site, "flags": {}, "properties": {}, "present": True,
+            "fence": 0, "state": HostState.FREE.value, "health": host.health.value, "health_reason": "",
+        }
+        for name, host in sorted(wanted.items())
+        if name not in known
+    ]  # fmt: skip
+    if new:  # several processes of a new lab may start at once: whoever comes second finds the rows there
+        session.execute(upsert(session, HostRow).on_conflict_do_nothing(), new)
     rows = {row.name: row for row in session.scalars(select(HostRow))}
     for name, host in wanted.items():
-        row = rows.get(name)
-        if row is None:
-            row = HostRow(
-                name=name,
-                state=HostState.FREE.value,
-                health=host.health.value,
-                health_reason="",
-                setup_key=None,
-                setup_flight=None,
-                fence=0,
-            )
-            session.add(row)
+        row = rows[name]
         row.arch, row.site, row.flags, row.properties, row.present = (
             host.arch,
             host.site,

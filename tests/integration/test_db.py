@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -425,3 +426,25 @@ def test_a_new_database_may_be_opened_by_several_at_once(tmp_path: Path) -> None
     with ThreadPoolExecutor(3) as pool:
         for number in range(150):
             assert list(pool.map(opened, [number] * 3)) == ["wal"] * 3
+
+
+def test_hosts_may_be_read_in_by_several_processes_at_once(engine: Engine) -> None:
+    """As when two leaders of a new lab start together."""
+    sessions = make_sessions(engine)
+    begun = threading.Event()
+
+    def read_in() -> None:
+        begun.set()
+        with sessions.begin() as session:
+            hosts.sync_hosts(session, [a_host("h1"), a_host("h3")])
+
+    with ThreadPoolExecutor(1) as pool, sessions.begin() as session:
+        hosts.sync_hosts(session, [a_host("h1"), a_host("h2")])
+        session.flush()
+        other = pool.submit(read_in)
+        begun.wait(10)
+        time.sleep(0.2)
+        session.commit()
+        other.result(30)
+    with sessions() as session:
+        assert [host.name for host in hosts.present_hosts(session)] == ["h1", "h3"]

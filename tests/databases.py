@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from lab.db.session import make_engine
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def alembic_config(engine: Engine) -> Config:
