@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     broker_url: str = Field(default="", description="default: a folder in the lab's home; redis://… or amqp://… else")
     concurrency: int = Field(default=16, ge=1, le=1000, description="jobs one worker runs at a time")
     lease_s: float = Field(default=15.0, gt=0, description="a job whose worker is silent for so long is taken from it")
-    retries: int = Field(default=2, ge=0, le=9, description="how often a broken job is tried again")
+    retries: int = Field(default=2, ge=0, le=99, description="how often a broken job is tried again")
     min_free_mib: int = Field(default=1024, ge=0, description="no flight starts with less free disk than this")
 
     @field_validator("broker_url")

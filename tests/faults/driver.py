@@ -140,7 +140,7 @@ class FaultRun:
         self._settings = {
             "LAB_HOME": str(self._home),
             "LAB_LEASE_S": str(LEASE_S),
-            "LAB_RETRIES": "9",
+            "LAB_RETRIES": "60",
             "LAB_CONCURRENCY": "4",
             "LAB_MIN_FREE_MIB": "0",
         }

@@ -67,7 +67,7 @@ def _jobs(session: Session) -> Iterator[str]:
 
 def _hosts(session: Session, machines: Path) -> Iterator[str]:
     for host in session.scalars(select(HostRow)):
-        if (host.state, host.health) != (HostState.FREE.value, Health.GOOD.value):
+        if host.state != HostState.FREE.value or host.health not in (Health.GOOD.value, Health.SUSPECT.value):
             yield f"host {host.name} is {host.state}, its health {host.health}: {host.health_reason}"
         if machine_pid(machines / f"{host.name}.pid") is not None:
             yield f"the machine of {host.name} was left on"
