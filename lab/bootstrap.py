@@ -101,6 +101,7 @@ def bootstrap(settings: Settings) -> Lab:
         limit=lab_file.limit(),
         scheduler=lab_file.scheduler,
         lease_rules=lab_file.lease_rules(),
+        health_rules=lab_file.health_rules(),
     )
 
 

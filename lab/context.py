@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from lab.flights.runvars import Runvars
 from lab.flights.steps import Builds, GuestFiles
+from lab.hosts.health import Rules
 from lab.hosts.leases import DEFAULT_RULES, LeaseRules
 from lab.hosts.model import Host
 from lab.hosts.protocols import BootTarget, Machines
@@ -81,6 +82,8 @@ class Lab:
     """How tenants share the hosts."""
     lease_rules: LeaseRules = DEFAULT_RULES
     """How long people may have hosts."""
+    health_rules: Rules = field(default_factory=Rules)
+    """When hosts are distrusted, and tried again."""
 
     @property
     def logs(self) -> Path:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from lab.errors import ConfigError
 from lab.flights.model import TENANT
 from lab.hosts.durations import Estimate
+from lab.hosts.health import Rules
 from lab.hosts.leases import LeaseRules
 from lab.hosts.model import Host, PropertyValue
 from lab.hosts.slots import Limit
@@ -132,12 +133,28 @@ class LeaseSettings(_Settings):
     notice_min: int = Field(default=15, ge=0, le=1440)
 
 
+class HealthSettings(_Settings):
+    """The `[health]` table: when a host is distrusted, and how it comes back (see `lab.hosts.health.Rules`).
+
+    `burn_in_after_h` hours after the lab has quarantined a host it is tried again, by `burn_in_checks` checks. A host
+    that stood idle is checked every `check_every_h` hours; 0: never.
+    """
+
+    in_a_row: int = Field(default=2, ge=1, le=100)
+    outlier_p: float = Field(default=0.001, ge=0, le=0.1)
+    outlier_least: int = Field(default=10, ge=3, le=1000)
+    burn_in_after_h: float = Field(default=1.0, ge=0, le=24 * 365)
+    burn_in_checks: int = Field(default=3, ge=1, le=50)
+    check_every_h: float = Field(default=0.0, ge=0, le=24 * 365)
+
+
 class LabFile(_Settings):
     """A lab as its operator described it. Read it with `load_lab_file`."""
 
     lab: LabSettings
     scheduler: SchedulerSettings = SchedulerSettings()
     leases: LeaseSettings = LeaseSettings()
+    health: HealthSettings = HealthSettings()
     host: tuple[HostSettings, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")
@@ -180,6 +197,17 @@ class LabFile(_Settings):
         """How many of the emulated hosts may run at once; None when all may."""
         most = self.lab.emulated_at_once
         return None if most is None else Limit(hosts=frozenset(self._indices()), running=most)
+
+    def health_rules(self) -> Rules:
+        """The rules for the health of hosts."""
+        return Rules(
+            in_a_row=self.health.in_a_row,
+            outlier_p=self.health.outlier_p,
+            outlier_least=self.health.outlier_least,
+            burn_in_after_s=self.health.burn_in_after_h * 3600,
+            burn_in_checks=self.health.burn_in_checks,
+            check_every_s=self.health.check_every_h * 3600,
+        )
 
     def lease_rules(self) -> LeaseRules:
         """The rules for leases of people."""

@@ -7,7 +7,23 @@ from typing import Any
 
 import click
 
-from lab.cli import blockage, build, db, flight, host, image, job, lease, matrix, plan, serve, tree, trial, worker
+from lab.cli import (
+    blockage,
+    build,
+    db,
+    flight,
+    health,
+    host,
+    image,
+    job,
+    lease,
+    matrix,
+    plan,
+    serve,
+    tree,
+    trial,
+    worker,
+)
 from lab.cli.render import errors
 from lab.errors import LabError
 from lab.flights.plain_text import clean
@@ -52,6 +68,8 @@ main.add_command(host.host)
 main.add_command(lease.lease)
 main.add_command(blockage.blockage)
 for command in (lease.lease_, lease.release, lease.extend, lease.hand_over_, lease.power):
+    host.host.add_command(command)
+for command in (health.quarantine, health.drain, health.return_):
     host.host.add_command(command)
 main.add_command(image.image)
 main.add_command(tree.tree)

@@ -76,6 +76,17 @@ def show(name: str, lab_file: Path | None, *, as_json: bool) -> None:
     found = findings_on(name, examined) if examined else None
     if as_json:
         shown = host_view(view.host, holder=view.holder, since=view.since)
+        shown["health_history"] = [
+            {
+                "at": change.at.isoformat(),
+                "old": change.old.value,
+                "new": change.new.value,
+                "reason": change.reason,
+                "actor": change.actor,
+                "evidence": dict(change.evidence),
+            }
+            for change in history
+        ]
         if examined and found:
             shown["examined"] = {
                 "job": examined.id,
@@ -102,6 +113,9 @@ def show(name: str, lab_file: Path | None, *, as_json: bool) -> None:
             f"  {change.at:%F %T}  {change.old.value} -> {change.new.value} by {change.actor}: {change.reason}",
             markup=False,
         )
+        if change.evidence:
+            told = "; ".join(f"{what}: {value}" for what, value in change.evidence.items())
+            console.print(f"      evidence: {told}", markup=False)
 
 
 @host.command()

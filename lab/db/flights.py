@@ -348,14 +348,24 @@ def cut_holds(session: Session, until: datetime, *, beyond: datetime) -> int:
 
 
 def set_attempt_status(
-    session: Session, attempt: int, token: str, status: JobStatus, *, reason: str = "", finished: datetime | None = None
+    session: Session,
+    attempt: int,
+    token: str,
+    status: JobStatus,
+    *,
+    reason: str = "",
+    finished: datetime | None = None,
+    blames: str | None = None,
 ) -> bool:
-    """Write an attempt's status under its token; False when it has ended already or the token is another's."""
+    """Write an attempt's status under its token; False when it has ended already or the token is another's.
+
+    `blames`: the host on which it broke.
+    """
     return matched(
         session,
         update(AttemptRow)
         .where(AttemptRow.id == attempt, AttemptRow.token == token, AttemptRow.finished.is_(None))
-        .values(status=status.value, reason=reason, finished=finished),
+        .values(status=status.value, reason=reason, finished=finished, blames=blames),
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -26,13 +27,14 @@ class HostView:
 
 @dataclass(frozen=True, kw_only=True)
 class HealthChange:
-    """One change of a host's health."""
+    """One change of a host's health; `evidence` is JSON, e.g. the numbers of attempts."""
 
     at: datetime
     old: Health
     new: Health
     reason: str
     actor: str
+    evidence: Mapping[str, object]
 
 
 def _host(row: HostRow) -> Host:
@@ -241,12 +243,25 @@ def end_cleaning(session: Session, name: str) -> bool:
     )
 
 
-def set_health(session: Session, name: str, new: Health, *, reason: str, actor: str, now: datetime) -> None:
+def set_health(
+    session: Session,
+    name: str,
+    new: Health,
+    *,
+    reason: str,
+    actor: str,
+    now: datetime,
+    evidence: Mapping[str, object] = MappingProxyType({}),
+) -> None:
     """Change a host's health and write down why."""
     row = session.get(HostRow, name)
     if row is None:
         raise NotFoundError(f"there is no host {name!r}")
-    session.add(HealthChangeRow(host=name, at=now, old=row.health, new=new.value, reason=reason, actor=actor))
+    session.add(
+        HealthChangeRow(
+            host=name, at=now, old=row.health, new=new.value, reason=reason, actor=actor, evidence=dict(evidence)
+        )
+    )
     row.health, row.health_reason = new.value, reason
 
 
@@ -256,6 +271,13 @@ def health_history(session: Session, name: str) -> list[HealthChange]:
         select(HealthChangeRow).where(HealthChangeRow.host == name).order_by(HealthChangeRow.id.desc())
     )
     return [
-        HealthChange(at=row.at, old=Health(row.old), new=Health(row.new), reason=row.reason, actor=row.actor)
+        HealthChange(
+            at=row.at,
+            old=Health(row.old),
+            new=Health(row.new),
+            reason=row.reason,
+            actor=row.actor,
+            evidence=row.evidence,
+        )
         for row in rows
     ]

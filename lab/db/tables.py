@@ -68,7 +68,7 @@ class RunvarRow(Base):
 class AttemptRow(Base):
     """One try at a job. Whoever holds `token` may write it; `until` is when the hold ends unless it is renewed.
 
-    `site` is the one whose workers it is for.
+    `site` is the one whose workers it is for. `blames` is the host on which it broke, if it broke on one.
     """
 
     __tablename__ = "attempts"
@@ -85,6 +85,7 @@ class AttemptRow(Base):
     until: Mapped[moment]
     finished: Mapped[maybe_moment]
     reason: Mapped[text]
+    blames: Mapped[short | None]
 
     hosts: Mapped[list[AttemptHostRow]] = relationship(order_by="AttemptHostRow.position", cascade="all, delete-orphan")
     steps: Mapped[list[StepRow]] = relationship(order_by="StepRow.stepno", cascade="all, delete-orphan")
@@ -245,7 +246,7 @@ class BlockageRow(Base):
 
 
 class HealthChangeRow(Base):
-    """A change of a host's health, with who and why."""
+    """A change of a host's health, with who, why, and the evidence."""
 
     __tablename__ = "health_changes"
 
@@ -256,6 +257,7 @@ class HealthChangeRow(Base):
     new: Mapped[short]
     reason: Mapped[text]
     actor: Mapped[short]
+    evidence: Mapped[json_object] = mapped_column(server_default="{}")
 
 
 class SiteRow(Base):

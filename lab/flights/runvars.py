@@ -18,6 +18,7 @@ DECLARED: Final[Mapping[str, str]] = {
     "dom0_mem": "dom0's memory in MiB",
     "xen_boot_append": "further Xen command line arguments, separated by blanks",
     "flask": "boot Xen with XSM, in this FLASK mode: enforcing | permissive | late | disabled",
+    "check_host": "the host that a check is for",
     "host_start": "auto | cold | netboot: how hosts come up; auto starts from a checkpoint where there is one",
     "guest_image": "image manifest of the guest",
     "guest_kind": "pv | pvh | hvm",

@@ -28,7 +28,7 @@ class Blockage:
 
     def covers(self, host: Host) -> bool:
         """Whether it is about `host`."""
-        return self.host == host.name if self.host is not None else Requirement(self.need).matches(host)
+        return self.host == host.name if self.host is not None else Requirement(self.need).offered_by(host)
 
     @property
     def name(self) -> str:

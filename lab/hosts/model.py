@@ -33,7 +33,10 @@ class Health(enum.Enum):
     RETIRED = "retired"
 
 
-USABLE_HEALTH = frozenset({Health.GOOD, Health.SUSPECT})
+USABLE_HEALTH = frozenset({Health.GOOD, Health.SUSPECT, Health.BURN_IN})
+
+BURN_IN_FLAG = "burn_in"
+"""A requirement that names it is met by hosts in burn-in alone; all others are met by none of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class Host:
     setup_flight: int | None = None
 
     def usable(self) -> bool:
-        """True when a job may be placed here once it is free."""
+        """True when a job that it suits may be placed here once it is free (see `Requirement.matches` for burn-in)."""
         return self.health in USABLE_HEALTH
 
 
@@ -81,6 +84,8 @@ class Requirement:
     A bare name is true when the host has that flag. `name OP literal` compares a property (`arch`, `name` and `site`
     are always there; a missing property makes the comparison false). Only `and`, `or`, `not`, comparisons and
     parentheses are allowed: the text comes from submitters and is never evaluated as Python.
+
+    A host in burn-in is for those who name `burn_in`, and they get no other.
     """
 
     text: str = ""
@@ -96,8 +101,17 @@ class Requirement:
         return _parsed(self.text)
 
     def matches(self, host: Host) -> bool:
-        """True when `host` offers everything asked for."""
+        """True when `host` offers everything asked for, and is in burn-in exactly if that is asked for."""
+        return self.for_burn_in == (host.health is Health.BURN_IN) and self.offered_by(host)
+
+    def offered_by(self, host: Host) -> bool:
+        """True when `host` offers everything asked for, whatever its health."""
         return _evaluate(self._tree(), host)
+
+    @property
+    def for_burn_in(self) -> bool:
+        """Whether hosts in burn-in are asked for."""
+        return _names_burn_in(self.text)
 
     def missing(self, host: Host) -> tuple[str, ...]:
         """The parts of the top-level conjunction that `host` does not meet, as text; empty when it matches."""
@@ -114,6 +128,11 @@ def _parsed(text: str) -> ast.expr:
         return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _bad(text, "it is not an expression") from error
+
+
+@functools.lru_cache(maxsize=4096)
+def _names_burn_in(text: str) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == BURN_IN_FLAG for node in ast.walk(_parsed(text)))
 
 
 def _bad(text: str, why: str) -> ConfigError:
@@ -155,6 +174,8 @@ def _evaluate(node: ast.expr, host: Host) -> bool:
             return any(_evaluate(value, host) for value in values)
         case ast.UnaryOp(operand=operand):
             return not _evaluate(operand, host)
+        case ast.Name(id=name) if name == BURN_IN_FLAG:
+            return True  # whether it may be had is for `matches` to say
         case ast.Name(id=name):
             return name in host.flags or name.replace("_", "-") in host.flags
         case ast.Constant(value=value):

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 from lab.errors import ConfigError
 from lab.hosts.durations import UNKNOWN, Estimate
-from lab.hosts.model import Host, HostState, Requirement
+from lab.hosts.model import Health, Host, HostState, Requirement
 from lab.hosts.slots import Limit, Slots
 
 ANY_HOST: Final = Requirement()
@@ -245,7 +245,9 @@ def check_possible(request: Request, hosts: Iterable[Host], limit: Limit | None 
 
     Health does not matter here: a quarantined host may come back.
     """
-    everyone = sorted(hosts, key=lambda host: host.name)
+    burn_in = any(role.requirement.for_burn_in for role in request.roles)
+    health = Health.BURN_IN if burn_in else Health.GOOD
+    everyone = sorted((replace(host, health=health) for host in hosts), key=lambda host: host.name)
     fits = Slots(limit, everyone).possible
     if _cheapest(request, everyone, DEFAULT_POLICY, fits) is None:
         raise ConfigError(explain_impossible(request, everyone, fits), hint="see `lab host list`, or change lab.toml")
@@ -254,7 +256,7 @@ def check_possible(request: Request, hosts: Iterable[Host], limit: Limit | None 
 def explain_impossible(request: Request, hosts: Sequence[Host], fits: Fits = _any) -> str:
     """Say which role no host can take, and what the nearest host lacks; `fits` tells which may run together."""
     for role in request.roles:
-        able = [host for host in hosts if role.requirement.matches(host)]
+        able = [host for host in hosts if role.requirement.offered_by(host)]
         if not able:
             if not hosts:
                 return f"{role.role}: the lab has no hosts"
@@ -262,7 +264,7 @@ def explain_impossible(request: Request, hosts: Sequence[Host], fits: Fits = _an
             lacks = "; ".join(role.requirement.missing(nearest))
             asked = role.requirement.text
             return f"{role.role}: no host matches {asked!r}: the nearest is {nearest.name}, which lacks {lacks}"
-        if not any(host.usable() for host in able):
+        if not any(host.usable() and role.requirement.matches(host) for host in able):
             states = ", ".join(f"{host.name} is {host.health.value}" for host in able)
             return f"{role.role}: every host that could serve is out of use: {states}"
     together = f"needs {len(request.roles)} hosts at one time"
@@ -303,7 +305,7 @@ def _cost(request: Request, role: RoleRequest, host: Host, policy: Policy) -> fl
     cost = 0.0
     if not _is_set_up(request, role, host):
         cost += policy.set_up + (policy.spoil if host.setup_key else 0.0)
-    if host.health.value == "suspect":
+    if host.health is Health.SUSPECT:
         cost += policy.suspect
     if host.name in request.avoid:
         cost += policy.avoid

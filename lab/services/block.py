@@ -41,7 +41,7 @@ def block_hosts(
         raise ConfigError(f"{stamp(ends)} is over", hint="--to must be in the future")
     if host is not None:
         hosts.load_host(session, host)
-    elif not any(Requirement(need).matches(one) for one in hosts.present_hosts(session)):
+    elif not any(Requirement(need).offered_by(one) for one in hosts.present_hosts(session)):
         raise NotFoundError(f"no host matches {need!r}", hint="see `lab host list`")
     blockage = Blockage(id=0, why=why, actor=actor, begins=begins, ends=ends, host=host, need=need)
     leases.lock_calendar(session)

@@ -6,7 +6,9 @@ from lab.context import Lab
 from lab.db import flights, hosts
 from lab.db.leadership import only_cleaner
 from lab.errors import LabError
+from lab.hosts.health import LAB
 from lab.hosts.model import Health
+from lab.services.judge_host import change_health
 from lab.services.sites import note_answer
 
 
@@ -30,7 +32,7 @@ def _clean(lab: Lab, name: str) -> None:
         note_answer(session, lab, hosts.site_of_host(session, name))
         if failure is not None:
             reason = f"could not be powered off: {failure.message}"
-            hosts.set_health(session, name, Health.QUARANTINED, reason=reason, actor="lab", now=lab.clock())
+            change_health(session, lab, name, Health.QUARANTINED, reason=reason, actor=LAB, evidence={"power": "off"})
         hosts.end_cleaning(session, name)
         flights.add_event(session, kind="host", now=lab.clock(), data={"host": name})
     lab.bell.ring()

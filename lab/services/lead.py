@@ -17,6 +17,7 @@ from lab.services.expire import expire_leases
 from lab.services.explain import Explaining
 from lab.services.schedule import CLAIM_S, Scheduler
 from lab.services.settle import close_if_done, reap
+from lab.services.tend_hosts import tend_hosts
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ RELOAD_S = 300.0
 def lead(lab: Lab, stop: threading.Event) -> None:
     """Plan until `stop` is set (ring the bell after setting it). Start from the database alone, at any moment."""
     scheduler: Scheduler | None = None
-    reload_at = remind_at = 0.0
+    reload_at = remind_at = tend_at = 0.0
     clocks = ClockWatch(grace_s=max(CLAIM_S, lab.settings.lease_s))
     explaining = Explaining(lab)
     wanted: dict[str, str] = {}
@@ -53,6 +54,10 @@ def lead(lab: Lab, stop: threading.Event) -> None:
                     pause = min(pause, max(0.1, patience, (expiry - lab.clock()).total_seconds() + 0.05))
                 if (change := next_lease_change(session, lab)) is not None:
                     pause = min(pause, max(0.0, (change - lab.clock()).total_seconds()))
+            if time.monotonic() > tend_at:
+                with lab.sessions.begin() as session:
+                    tend_hosts(session, lab)
+                tend_at = time.monotonic() + LONGEST_WAIT_S
             explain_in = explaining.offer(scheduler.snapshot, news=scheduler.mirror.news)
             pause = 0.0 if more or wanted != before else min(pause, explain_in)
             if quiet and time.monotonic() > remind_at:

@@ -18,7 +18,7 @@ from lab.context import Lab
 from lab.db import flights
 from lab.db import hosts as host_rows
 from lab.db.tables import AttemptRow
-from lab.errors import Aborted, Evidence, HostDiedError, LabError, StepFailure
+from lab.errors import Aborted, Evidence, HostDiedError, InfraError, LabError, StepFailure
 from lab.flights.model import Job, StepResult
 from lab.flights.plain_text import clean
 from lab.flights.recipe import Line, Recipe, batches, find_recipe
@@ -69,6 +69,8 @@ class _Run:
     hosts: dict[str, HostAccess] = field(default_factory=dict)
     outcomes: list[StepStatus] = field(default_factory=list)
     reason: str = ""
+    blames: str | None = None
+    """the host on which the first step broke"""
     started: bool = False
     watch: HostWatch | None = None
 
@@ -105,6 +107,7 @@ class _Run:
                 reason=self.reason,
                 clean=clean,
                 setups=None if clean else self._setups(),
+                blames=self.blames if status is JobStatus.BROKEN else None,
             )
         return status if settled else None
 
@@ -304,6 +307,8 @@ class _Run:
                 f"the machine went off during {line.testid}: {error.message}", evidence=error.evidence
             )
             status = StepStatus.BROKEN
+        if status is StepStatus.BROKEN and isinstance(error, InfraError | StepFailure) and self.blames is None:
+            self.blames = step.host  # what else breaks is no host's doing
         log.write(f"{status.value}: {error}")
         if not isinstance(error, LabError):
             log.write("".join(traceback.format_exception(error)))

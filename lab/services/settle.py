@@ -18,6 +18,7 @@ from lab.db.tables import AttemptRow, FlightRow
 from lab.flights.status import Blessing, JobStatus, StepStatus
 from lab.hosts.durations import host_class
 from lab.hosts.model import HostState
+from lab.services.judge_host import judge_hosts
 from lab.services.sites import note_silence
 
 
@@ -31,14 +32,16 @@ def settle_attempt(
     reason: str,
     clean: bool,
     setups: Mapping[str, str] | None = None,
+    blames: str | None = None,
 ) -> bool:
     """End an attempt under its token; False when it is no longer the caller's to end.
 
     With `clean` its hosts are powered off by a worker before they are free again; else they are free at once, set up
-    as `setups` says (host -> key; a host that is not in it counts as not set up).
+    as `setups` says (host -> key; a host that is not in it counts as not set up). `blames` is the host on which it
+    broke, if it broke on one.
     """
     now = lab.clock()
-    if not flights.set_attempt_status(session, row.id, token, status, reason=reason, finished=now):
+    if not flights.set_attempt_status(session, row.id, token, status, reason=reason, finished=now, blames=blames):
         return False
     closing = StepStatus.ABORTED if status is JobStatus.ABORTED else StepStatus.BROKEN
     flights.end_running_steps(session, row.id, closing, reason=reason, now=now)
@@ -49,6 +52,7 @@ def settle_attempt(
             db.after_commit(session, partial(lab.dispatch.clean_host, name))
     if row.hosts:
         _account(session, lab, row, status)
+        judge_hosts(session, lab, row, status, blames=blames)
     _move_job(session, lab, row, status, reason)
     close_if_done(session, lab, row.flight)
     db.after_commit(session, lab.bell.ring)

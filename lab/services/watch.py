@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable
 
 from lab.errors import Evidence, HostDiedError, LabError, StepFailure
-from lab.hosts.health import FatalMatcher, Symptom, panic_reason
 from lab.hosts.protocols import HostAccess
+from lab.hosts.symptoms import FatalMatcher, Symptom, panic_reason
 
 LOOK_EVERY_S = 0.5
 SETTLE_S = 0.3

@@ -191,7 +191,7 @@ def test_json_has_the_promised_words(call: Callable[..., Result], a_flight: int)
     assert (job["outputs"], job["runvars"]["odd"], job["history"]) == (["odd"], "[bold]é[/nosuch]", [])
     hosts = json.loads(call("host", "list", "--json").stdout)
     assert [host["name"] for host in hosts] == ["emu0", "emu1", "emu2", "emu3"]
-    assert hosts[0] == json.loads(call("host", "show", "emu0", "--json").stdout)
+    assert {**hosts[0], "health_history": []} == json.loads(call("host", "show", "emu0", "--json").stdout)
 
 
 def test_a_host_shows_what_its_examination_found(call: Callable[..., Result]) -> None:
@@ -321,3 +321,19 @@ def test_a_waiting_job_says_why_and_until_when_and_so_does_the_plan(call: Callab
     assert "[red]" in call("queue").stdout
     assert json.loads(call("queue", "--tenant", "nobody", "--json").stdout) == []
     assert "expected in ~10 min" in " ".join(call("flight", "show", "latest").stdout.split())
+
+
+def test_a_host_is_quarantined_drained_and_returned(call: Callable[..., Result]) -> None:
+    assert (
+        call("host", "quarantine", "emu0", "--why", "smells of smoke").stdout
+        == "emu0 is quarantined: smells of smoke\n"
+    )
+    assert call("host", "drain", "emu0", "--why", "a new [red]fan", "--wait").exit_code == 0
+    shown = json.loads(call("host", "show", "emu0", "--json").stdout)
+    assert (shown["health"], shown["health_reason"]) == ("maintenance", "a new [red]fan")
+    assert [change["new"] for change in shown["health_history"]] == ["maintenance", "quarantined"]
+    refused = call("host", "drain", "emu0", "--why", "again")
+    assert (refused.exit_code, "maintenance already" in refused.stderr) == (2, True)
+    assert call("host", "return", "emu0").stdout == "emu0 is burn-in: to be checked\n"
+    assert call("host", "return", "emu0", "--at-once", "--why", "aired").stdout == "emu0 is good: aired\n"
+    assert "burn-in -> good by" in call("host", "show", "emu0").stdout

@@ -1,77 +1,125 @@
-"""The fatal matcher: finds a panic wherever the stream is cut, and keeps little."""
+"""When a host is distrusted: rules that blame no host for what is not its doing."""
 
 from __future__ import annotations
+
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.hosts.health import FatalMatcher, Symptom
+from lab.hosts.health import Rules, Seen, Tally, burn_in_after_s, by_chance, judge
+from lab.hosts.model import Health
 
-PANICS = {
-    b"(XEN) Panic on CPU 0:": "Xen panic",
-    b"(XEN) Xen BUG at spinlock.c:48": "Xen panic",
-    b"(XEN) FATAL TRAP: vec 14, #PF[0000]": "Xen panic",
-    b"(XEN) Watchdog timer fired for domain 0": "Xen watchdog",
-    b"(XEN) Watchdog timer detects that CPU3 is stuck!": "Xen watchdog",
-    b"[    1.2] Kernel panic - not syncing: Attempted to kill init!": "dom0 kernel panic",
-    b"(XEN) Hardware Dom0 crashed: rebooting machine in 5 seconds.": "dom0 crashed",
-}
+RULES = Rules()
+NOTHING = Tally()
 
 
-def feed(data: bytes, cuts: list[int]) -> list[Symptom]:
-    matcher, found, start = FatalMatcher(), [], 0
-    for end in [*sorted(cuts), len(data)]:
-        if symptom := matcher.feed(data[start:end]):
-            found.append(symptom)
-        start = end
-    return found
+def seen(*words: str) -> list[Seen]:
+    """The newest first: what is `ok`, `broke` and works elsewhere, broke `everywhere`; a `check`, a `bad` one."""
+    return [
+        Seen(
+            attempt=100 - number,
+            job=f"{number}.job",
+            broken=word in ("broke", "everywhere", "bad"),
+            elsewhere="9.job" if word == "broke" else "",
+            check=word in ("check", "bad"),
+        )
+        for number, word in enumerate(words)
+    ]
+
+
+words = st.lists(st.sampled_from(["ok", "broke", "everywhere", "check", "bad"]), max_size=8)
+tallies = st.builds(
+    lambda attempts, share: Tally(attempts=attempts, broken=int(attempts * share)), st.integers(0, 60), st.floats(0, 1)
+)
+
+
+@pytest.mark.parametrize(
+    ("health", "what", "becomes"),
+    [
+        (Health.GOOD, ("broke", "broke"), Health.QUARANTINED),
+        (Health.GOOD, ("broke", "broke", "ok"), Health.QUARANTINED),
+        (Health.SUSPECT, ("broke", "broke"), Health.QUARANTINED),
+        (Health.GOOD, ("broke",), Health.SUSPECT),
+        (Health.GOOD, ("broke", "ok", "broke"), Health.SUSPECT),
+        (Health.GOOD, ("broke", "everywhere", "broke"), Health.SUSPECT),
+        (Health.SUSPECT, ("broke",), None),
+        (Health.GOOD, ("everywhere", "everywhere", "everywhere"), None),
+        (Health.GOOD, ("ok", "broke", "broke"), None),
+        (Health.SUSPECT, ("ok", "broke"), Health.GOOD),
+        (Health.GOOD, (), None),
+        (Health.BURN_IN, ("check", "check", "check"), Health.GOOD),
+        (Health.BURN_IN, ("check", "check"), None),
+        (Health.BURN_IN, ("bad", "check", "check"), Health.QUARANTINED),
+        (Health.BURN_IN, ("check", "ok", "check", "check"), Health.GOOD),
+    ],
+)
+def test_the_rules(health: Health, what: tuple[str, ...], becomes: Health | None) -> None:
+    verdict = judge(health, seen(*what), NOTHING, NOTHING, RULES, by_lab=True)
+    assert (verdict and verdict.health) == becomes
+    if verdict:
+        assert verdict.reason
+        assert verdict.evidence
 
 
 @given(
-    st.sampled_from(sorted(PANICS)),
-    st.binary(max_size=1500),
-    st.binary(max_size=300),
-    st.data(),
+    st.sampled_from([Health.QUARANTINED, Health.MAINTENANCE, Health.RETIRED]), words, tallies, tallies, st.booleans()
 )
-def test_a_panic_is_found_however_the_stream_is_cut(
-    line: bytes, before: bytes, after: bytes, data: st.DataObject
+def test_no_rule_leaves_what_people_have_decided(
+    health: Health, what: list[str], own: Tally, equals: Tally, by_lab: bool
 ) -> None:
-    stream = before + b"\r\n" + line + b"\r\n" + after
-    cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=8))
-    found = feed(stream, cuts)
-    assert found
-    assert len(found[0].line) <= 512
+    assert judge(health, seen(*what), own, equals, RULES, by_lab=by_lab) is None
 
 
-@given(st.sampled_from(sorted(PANICS)))
-def test_a_panic_that_comes_byte_by_byte_is_named(line: bytes) -> None:
-    first = feed(b"\n" + line + b"\n", list(range(len(line))))[0]
-    assert first.name == PANICS[line]
+@given(words)
+def test_only_the_lab_clears_whom_the_lab_suspects(what: list[str]) -> None:
+    verdict = judge(Health.SUSPECT, seen(*what), NOTHING, NOTHING, RULES, by_lab=False)
+    assert verdict is None or verdict.health is not Health.GOOD
 
 
-@given(st.lists(st.sampled_from([b"(XEN) d1v0 Unhandled", b"login: ", b"panic", b"BUG", b"\xff\0", b"\r\n"])))
-def test_an_ordinary_console_has_no_symptom(chunks: list[bytes]) -> None:
-    matcher = FatalMatcher()
-    assert not any(matcher.feed(chunk) for chunk in chunks)
+@given(words, st.integers(1, 4))
+def test_what_breaks_everywhere_quarantines_nobody(what: list[str], in_a_row: int) -> None:
+    innocent = ["everywhere" if word in ("broke", "bad") else word for word in what]
+    verdict = judge(Health.GOOD, seen(*innocent), NOTHING, NOTHING, Rules(in_a_row=in_a_row), by_lab=True)
+    assert verdict is None
 
 
-def test_memory_is_bounded_even_on_a_stream_without_lines() -> None:
-    matcher = FatalMatcher()
-    for _ in range(200):
-        assert matcher.feed(b"x" * 4096) is None
-    assert sum(len(value) for value in vars(matcher).values()) <= 1024
+@given(tallies, tallies)
+def test_a_chance_is_a_probability_and_worse_hosts_are_less_likely(own: Tally, equals: Tally) -> None:
+    chance = by_chance(own, equals)
+    assert 0.0 <= chance <= 1.0
+    if own.broken < own.attempts and equals.broken:
+        worse = by_chance(
+            Tally(attempts=own.attempts, broken=own.broken + 1),
+            Tally(attempts=equals.attempts, broken=equals.broken - 1),
+        )
+        assert worse <= chance + 1e-12
 
 
-def test_one_panic_is_told_once() -> None:
-    matcher = FatalMatcher()
-    assert matcher.feed(b"(XEN) Panic on CPU 0:\n") is not None
-    assert matcher.feed(b"(XEN) Reboot in five seconds...\n") is None
+def test_a_host_that_breaks_far_more_often_than_its_equals_is_quarantined() -> None:
+    own, equals = Tally(attempts=12, broken=7), Tally(attempts=60, broken=2)
+    verdict = judge(Health.GOOD, seen("everywhere"), own, equals, RULES, by_lab=True)
+    assert verdict is not None
+    assert verdict.health is Health.QUARANTINED
+    assert "7 of 12 attempts broke on it, 2 of 60 on its equals" in verdict.reason
+    assert judge(Health.GOOD, seen(), Tally(attempts=9, broken=9), equals, RULES, by_lab=True) is None, "too few"
+    assert judge(Health.GOOD, seen(), Tally(attempts=12, broken=1), equals, RULES, by_lab=True) is None
 
 
-@pytest.mark.parametrize("size", [10, 5000])
-def test_a_symptoms_line_is_readable_text(size: int) -> None:
-    symptom = FatalMatcher().feed(b"\xff" * size + b" Panic on CPU 1: \xfe" + b"y" * size)
-    assert symptom is not None
-    symptom.line.encode()
-    assert len(symptom.line) <= 512
+def test_like_hosts_are_called_outliers_no_more_often_than_promised() -> None:
+    """10,000 hosts, each just like its equals."""
+    chance = random.Random(1)
+    wrong = 0
+    for _ in range(10_000):
+        rate = chance.choice([0.02, 0.1, 0.3])
+        own = Tally(attempts=20, broken=sum(chance.random() < rate for _ in range(20)))
+        equals = Tally(attempts=60, broken=sum(chance.random() < rate for _ in range(60)))
+        wrong += by_chance(own, equals) <= 0.01
+    assert wrong <= 10_000 * 0.01
+
+
+@given(st.integers(0, 100))
+def test_each_burn_in_that_failed_makes_the_next_one_later_within_bounds(failed: int) -> None:
+    assert RULES.burn_in_after_s <= burn_in_after_s(failed, RULES) <= burn_in_after_s(failed + 1, RULES)
+    assert burn_in_after_s(failed, RULES) <= 64 * RULES.burn_in_after_s

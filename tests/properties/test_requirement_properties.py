@@ -13,21 +13,29 @@ from lab.errors import ConfigError
 from lab.flights.recipe import Role
 from lab.flights.requests import role_requirement
 from lab.flights.runvars import Runvars
-from lab.hosts.model import Host, Requirement
+from lab.hosts.model import Health, Host, Requirement
 
 
 @given(requirement_texts, hosts())
 def test_nothing_is_missing_iff_the_host_matches(text: str, host: Host) -> None:
     requirement = Requirement(text)
-    assert (requirement.missing(host) == ()) == requirement.matches(host)
+    assert (requirement.missing(host) == ()) == requirement.offered_by(host)
+
+
+@given(requirement_texts, hosts())
+def test_a_host_in_burn_in_is_for_those_alone_who_ask_for_it(text: str, host: Host) -> None:
+    in_burn_in = host.health is Health.BURN_IN
+    offered = Requirement(text).offered_by(host)
+    assert Requirement(text).matches(host) == (offered and not in_burn_in)
+    assert Requirement(f"({text or 'True'}) and burn_in").matches(host) == (offered and in_burn_in)
 
 
 @given(requirement_texts, requirement_texts, hosts())
 def test_and_or_not_mean_what_they_say(left: str, right: str, host: Host) -> None:
-    one, two = Requirement(left).matches(host), Requirement(right).matches(host)
-    assert Requirement(f"({left}) and ({right})").matches(host) == (one and two)
-    assert Requirement(f"({left}) or ({right})").matches(host) == (one or two)
-    assert Requirement(f"not ({left})").matches(host) == (not one)
+    one, two = Requirement(left).offered_by(host), Requirement(right).offered_by(host)
+    assert Requirement(f"({left}) and ({right})").offered_by(host) == (one and two)
+    assert Requirement(f"({left}) or ({right})").offered_by(host) == (one or two)
+    assert Requirement(f"not ({left})").offered_by(host) == (not one)
 
 
 @given(st.text(max_size=60))

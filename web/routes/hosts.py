@@ -51,6 +51,7 @@ def show_host(
         "holder_url": holder_url(view.holder),
         "jobs": jobs_on(name, list_flights(session, limit=LOOK_BACK), lab.clock()),
         "history": health_history(session, name),
+        "evidence": lambda change: [(job, holder_url(job)) for job in change.evidence.get("jobs", ())],
         "look_back": LOOK_BACK,
     }
     return pages.render("hosts/show.html", values, part="host", fragment=fragment)

@@ -12,9 +12,9 @@ from lab.hosts.drivers.machine.architecture import check_arguments
 from lab.hosts.drivers.machine.place import Place
 from lab.hosts.drivers.machine.qemu import QemuPower
 from lab.hosts.drivers.shell.ssh import SshShell
-from lab.hosts.health import panic_reason
 from lab.hosts.power import switch
 from lab.hosts.protocols import BootTarget, Guard, Started, no_guard
+from lab.hosts.symptoms import panic_reason
 
 _XEN_PANIC = re.compile(rb"\(XEN\)[^\n]*(?:Panic on CPU|Xen BUG at|FATAL TRAP|FATAL PAGE FAULT)[^\n]*")
 _XEN_BANNER = re.compile(rb"\(XEN\)[^\n]*Xen version|Xen version \d")

@@ -1,0 +1,164 @@
+"""What hosts did lately, as their health is judged by it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, case, exists, func, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from lab.db.tables import AttemptHostRow, AttemptRow, HealthChangeRow, HostRow, JobRow, RunvarRow
+from lab.flights.checks import CHECKED_HOST, RECIPE
+from lab.flights.status import JobStatus
+from lab.hosts.health import LAB, Seen, Tally
+from lab.hosts.model import Health
+
+_LOOK_BACK = 50
+_ELSEWHERE = timedelta(days=14)
+_ENDED = (JobStatus.PASS.value, JobStatus.FAIL.value, JobStatus.BROKEN.value)
+_WORKS = (JobStatus.PASS.value, JobStatus.FAIL.value)
+_OPEN = (JobStatus.QUEUED.value, JobStatus.PREPARING.value, JobStatus.RUNNING.value)
+
+
+def health_of(session: Session, names: Collection[str]) -> dict[str, Health]:
+    """The health of these hosts, by name."""
+    rows = session.execute(select(HostRow.name, HostRow.health).where(HostRow.name.in_(names)).order_by(HostRow.name))
+    return {name: Health(health) for name, health in rows}
+
+
+def blamed_before(session: Session, flight: int, job: str) -> set[str]:
+    """The hosts on which earlier attempts at a job broke."""
+    query = select(AttemptRow.blames).where(
+        AttemptRow.flight == flight, AttemptRow.job == job, AttemptRow.blames.is_not(None)
+    )
+    return {name for name in session.scalars(query) if name}
+
+
+def newest_change(session: Session, host: str) -> tuple[datetime, str] | None:
+    """When, and by whom, the host's health changed last; None when it never did."""
+    query = select(HealthChangeRow.at, HealthChangeRow.actor).where(HealthChangeRow.host == host)
+    row = session.execute(query.order_by(HealthChangeRow.id.desc()).limit(1)).first()
+    return (row[0], row[1]) if row else None
+
+
+def last_good(session: Session, host: str) -> datetime | None:
+    """When the host was last found good, or sent to be tried; None when its health was never in doubt."""
+    fresh = (Health.GOOD.value, Health.BURN_IN.value)
+    query = select(HealthChangeRow.at).where(HealthChangeRow.host == host, HealthChangeRow.new.in_(fresh))
+    # A suspect that was cleared again has not been mended: what it did before still counts.
+    mended = query.where(HealthChangeRow.old != Health.SUSPECT.value)
+    return session.scalar(mended.order_by(HealthChangeRow.id.desc()).limit(1))
+
+
+def failed_burn_ins(session: Session, host: str) -> int:
+    """How many burn-ins have failed since the host was last good."""
+    good = select(func.max(HealthChangeRow.id)).where(
+        HealthChangeRow.host == host, HealthChangeRow.new == Health.GOOD.value
+    )
+    query = select(func.count()).where(
+        HealthChangeRow.host == host,
+        HealthChangeRow.old == Health.BURN_IN.value,
+        HealthChangeRow.new == Health.QUARANTINED.value,
+        HealthChangeRow.id > func.coalesce(good.scalar_subquery(), 0),
+    )
+    return session.scalar(query) or 0
+
+
+def seen_on(session: Session, host: str, since: datetime | None) -> list[Seen]:
+    """What ended on the host since then, the newest first; what broke, but not on this host, is left out."""
+    query = (
+        select(AttemptRow.id, AttemptRow.flight, AttemptRow.job, AttemptRow.status, AttemptRow.finished, JobRow.recipe)
+        .join(AttemptHostRow, AttemptHostRow.attempt == AttemptRow.id)
+        .join(JobRow, and_(JobRow.flight == AttemptRow.flight, JobRow.name == AttemptRow.job))
+        .where(
+            AttemptHostRow.host == host,
+            AttemptRow.status.in_(_ENDED),
+            or_(AttemptRow.status != JobStatus.BROKEN.value, AttemptRow.blames == host),
+        )
+        .order_by(AttemptRow.finished.desc(), AttemptRow.id.desc())
+        .limit(_LOOK_BACK)
+    )
+    if since is not None:
+        query = query.where(AttemptRow.finished > since)
+    found = []
+    for attempt, flight, job, status, finished, recipe in session.execute(query):
+        check = recipe == RECIPE
+        broken = status == JobStatus.BROKEN.value or (check and status != JobStatus.PASS.value)
+        assert finished is not None, "it has ended"
+        elsewhere = _elsewhere(session, flight, job, host, finished) if broken else ""
+        found.append(Seen(attempt=attempt, job=f"{flight}.{job}", broken=broken, elsewhere=elsewhere, check=check))
+    return found
+
+
+def _elsewhere(session: Session, flight: int, job: str, host: str, at: datetime) -> str:
+    """An attempt at the same job that worked on other hosts alone, as flight.job; of its own flight if there is one."""
+    on_it = exists().where(AttemptHostRow.attempt == AttemptRow.id, AttemptHostRow.host == host)
+    query = (
+        select(AttemptRow.flight)
+        .where(
+            AttemptRow.job == job,
+            AttemptRow.status.in_(_WORKS),
+            AttemptRow.finished > at - _ELSEWHERE,
+            exists().where(AttemptHostRow.attempt == AttemptRow.id),
+            ~on_it,
+        )
+        .order_by(case((AttemptRow.flight == flight, 0), else_=1), AttemptRow.id.desc())
+        .limit(1)
+    )
+    found = session.scalar(query)
+    return f"{found}.{job}" if found is not None else ""
+
+
+def tallies(session: Session, hosts: Collection[str], since: datetime) -> dict[str, Tally]:
+    """How many attempts ended on each of these hosts since then, and how many of them broke on it."""
+    blamed = case((AttemptRow.blames == AttemptHostRow.host, 1), else_=0)
+    query = (
+        select(AttemptHostRow.host, func.count(), func.sum(blamed))
+        .join(AttemptRow, AttemptRow.id == AttemptHostRow.attempt)
+        .where(
+            AttemptHostRow.host.in_(hosts),
+            AttemptRow.finished > since,
+            AttemptRow.status.in_(_ENDED),
+            or_(AttemptRow.status != JobStatus.BROKEN.value, blamed == 1),
+        )
+        .group_by(AttemptHostRow.host)
+    )
+    return {host: Tally(attempts=count, broken=int(broken)) for host, count, broken in session.execute(query)}
+
+
+def to_tend(session: Session) -> dict[str, Health]:
+    """The present hosts that are not simply in use: quarantined by the lab, or in burn-in."""
+    wanted = (Health.QUARANTINED.value, Health.BURN_IN.value)
+    query = select(HostRow.name, HostRow.health).where(HostRow.health.in_(wanted), HostRow.present)
+    found = {name: Health(health) for name, health in session.execute(query.order_by(HostRow.name))}
+    return {
+        name: health
+        for name, health in found.items()
+        if health is Health.BURN_IN or ((change := newest_change(session, name)) and change[1] == LAB)
+    }
+
+
+def open_checks(session: Session) -> dict[str, set[int]]:
+    """The hosts that are being checked, or are to be, and the flights of their checks."""
+    run = aliased(RunvarRow)
+    query = (
+        select(run.value, JobRow.flight)
+        .join(run, and_(run.flight == JobRow.flight, run.job == JobRow.name, run.name == CHECKED_HOST))
+        .where(JobRow.recipe == RECIPE, JobRow.status.in_(_OPEN))
+    )
+    found: dict[str, set[int]] = {}
+    for host, flight in session.execute(query):
+        found.setdefault(host, set()).add(flight)
+    return found
+
+
+def last_used(session: Session, hosts: Collection[str]) -> dict[str, datetime]:
+    """When something last ended as it should on each of these hosts."""
+    query = (
+        select(AttemptHostRow.host, func.max(AttemptRow.finished))
+        .join(AttemptRow, AttemptRow.id == AttemptHostRow.attempt)
+        .where(AttemptHostRow.host.in_(hosts), AttemptRow.status.in_(_WORKS))
+        .group_by(AttemptHostRow.host)
+    )
+    return {host: at for host, at in session.execute(query) if at is not None}

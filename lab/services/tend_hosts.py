@@ -1,0 +1,84 @@
+"""Tend hosts: what the lab has quarantined is tried again, and what stood idle is checked now and then."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from datetime import timedelta
+
+from sqlalchemy.orm import Session
+
+from lab.context import Lab
+from lab.db import health, hosts
+from lab.errors import ConfigError
+from lab.flights.checks import BRANCH, check_specs
+from lab.flights.status import Blessing
+from lab.hosts.health import LAB, burn_in_after_s
+from lab.hosts.model import Health, Host, HostState
+from lab.services.construct import construct_flight
+from lab.services.judge_host import change_health
+from lab.services.settle import abort_flight
+
+log = logging.getLogger(__name__)
+
+BEHIND = 1
+"""The priority of checks: jobs of people go first."""
+
+
+def tend_hosts(session: Session, lab: Lab) -> None:
+    """Send hosts to burn-in whose time has come, have them checked, and check who stood idle for long."""
+    tended, checked = health.to_tend(session), health.open_checks(session)
+    for name, state in tended.items():
+        if state is Health.QUARANTINED and _rested(session, lab, name):
+            reason = "to be tried: it has rested long enough"
+            change_health(session, lab, name, Health.BURN_IN, reason=reason, actor=LAB)
+            tended[name] = Health.BURN_IN
+    for name, state in tended.items():
+        if state is Health.BURN_IN and name not in checked:
+            _check(session, lab, hosts.find_host(session, name), lab.health_rules.burn_in_checks)
+    _end_pointless(session, lab, checked)
+    if lab.health_rules.check_every_s:
+        _check_idle(session, lab, checked.keys())
+
+
+def _rested(session: Session, lab: Lab, name: str) -> bool:
+    change = health.newest_change(session, name)
+    if change is None or change[1] != LAB:
+        return False
+    wait = burn_in_after_s(health.failed_burn_ins(session, name), lab.health_rules)
+    return lab.clock() >= change[0] + timedelta(seconds=wait)
+
+
+def _check(session: Session, lab: Lab, host: Host, count: int) -> None:
+    burn_in = host.health is Health.BURN_IN
+    note = f"{'burn-in' if burn_in else 'check'} of {host.name}"
+    try:
+        with session.begin_nested():
+            specs = check_specs(host.name, host.arch, count, burn_in=burn_in)
+            construct_flight(
+                session, lab, specs, branch=BRANCH, intended=Blessing.PLAY, submitter=LAB, note=note, priority=BEHIND
+            )
+    except ConfigError as error:
+        log.warning("%s cannot be checked: %s", host.name, error)
+
+
+def _end_pointless(session: Session, lab: Lab, checked: dict[str, set[int]]) -> None:
+    """Checks of hosts that nobody may use any more would wait for ever."""
+    for name, flights in checked.items():
+        host = hosts.find_host(session, name)
+        if not host.usable() and host.state is not HostState.LEASED:
+            for flight in sorted(flights):
+                abort_flight(session, lab, flight, reason=f"{name} is {host.health.value}: {host.health_reason}")
+
+
+def _check_idle(session: Session, lab: Lab, checked: Collection[str]) -> None:
+    due = lab.clock() - timedelta(seconds=lab.health_rules.check_every_s)
+    idle = [
+        host
+        for host in hosts.present_hosts(session)
+        if host.state is HostState.FREE and host.health in (Health.GOOD, Health.SUSPECT)
+    ]
+    used = health.last_used(session, [host.name for host in idle])
+    for host in idle:
+        if host.name not in checked and (host.name not in used or used[host.name] < due):
+            _check(session, lab, host, 1)
