@@ -19,6 +19,7 @@ from faults import points, workload
 from faults.machines import Machines
 from lab.broker import CeleryDispatch
 from lab.context import Lab
+from lab.hosts.health import Rules
 from lab.settings import Settings, read_settings
 
 # Loaded before the processes fork from their server, so that a new one costs a moment and not two seconds.
@@ -27,6 +28,9 @@ import lab.cli
 import lab.tasks
 
 import web.app  # noqa: F401  isort: skip
+
+NEVER_QUARANTINE = Rules(in_a_row=10_000, outlier_p=0.0)
+"""Machines are killed on purpose here."""
 
 REMIND_S = 2.0
 """The leader's safety net for lost messages, ten seconds otherwise: nobody wants to wait for it two hundred times."""
@@ -44,6 +48,7 @@ def open_lab(settings: Settings, reach: points.Reach) -> Lab:
         bell=lab.bootstrap.make_bell(settings, engine),
         dispatch=CeleryDispatch(settings, made.reads),
         clock=lab.bootstrap.now,
+        health_rules=NEVER_QUARANTINE,
     )
 
 
