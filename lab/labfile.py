@@ -96,13 +96,15 @@ class SchedulerSettings(_Settings):
 
     A tenant with `shares` 2 gets twice the host time of one with 1 (the default) while both have jobs waiting.
     What a tenant has used counts half after `usage_half_life_h` hours. A job that never ran is expected to take
-    `default_duration_s`, and to take no longer than `default_duration_p90_s` nine times out of ten.
+    `default_duration_s`, and to take no longer than `default_duration_p90_s` nine times out of ten. For each `ageing_h`
+    hours that a job has waited it counts as one priority more urgent.
     """
 
     shares: dict[Tenant, Share] = Field(default_factory=dict)
     usage_half_life_h: float = Field(default=24.0, gt=0, le=24 * 365)
     default_duration_s: float = Field(default=900.0, gt=0, le=30 * 86_400)
     default_duration_p90_s: float = Field(default=3600.0, gt=0, le=30 * 86_400)
+    ageing_h: float = Field(default=24.0, gt=0, le=24 * 365)
 
     @model_validator(mode="after")
     def _p90_is_not_less(self) -> SchedulerSettings:
@@ -119,6 +121,11 @@ class SchedulerSettings(_Settings):
     def usage_half_life_s(self) -> float:
         """After how many seconds use counts half."""
         return self.usage_half_life_h * 3600
+
+    @property
+    def ageing_s(self) -> float:
+        """After how many seconds of waiting a job counts as one priority more urgent."""
+        return self.ageing_h * 3600
 
 
 class LeaseSettings(_Settings):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lab.flights.reuse import HOST_INPUTS
 from lab.flights.status import JobStatus, StepStatus
 from lab.hosts.model import Health, Host, HostState, Requirement
-from lab.hosts.planner import Request, RoleRequest
+from lab.hosts.request import Request, RoleRequest
 
 FLAGS = ("hvm", "iommu", "equiv-a", "equiv-b", "slow")
 

@@ -20,6 +20,7 @@ from lab.cli import (
     matrix,
     plan,
     serve,
+    simulate,
     tree,
     trial,
     worker,
@@ -63,6 +64,7 @@ main.add_command(flight.flight)
 main.add_command(job.job)
 main.add_command(plan.plan)
 main.add_command(plan.queue)
+main.add_command(simulate.simulate)
 main.add_command(matrix.matrix)
 main.add_command(host.host)
 main.add_command(lease.lease)

@@ -12,7 +12,7 @@ from lab.flights.runvars import Runvars
 from lab.flights.status import JobStatus
 from lab.hosts.durations import UNKNOWN, Estimate
 from lab.hosts.model import Requirement
-from lab.hosts.planner import Request, RoleRequest
+from lab.hosts.request import Request, RoleRequest
 
 BUILD_LANE: Final = "build"
 """Jobs without hosts run in it, on the controller."""

@@ -4,36 +4,41 @@ Stride scheduling: each tenant has a virtual time, its use divided by its share;
 moves on by what its request will take. Of two tenants with equal shares that both wait, each gets half of the host
 time from then on, however many jobs the other one has queued: a tenant that floods the queue delays another's job by
 at most one job of each other tenant for each job that it itself has in front, plus the job that runs.
+
+Ageing: for each `ageing_s` that a request has waited it counts as one priority more urgent. So nothing waits for ever
+behind more urgent work: one of priority p is served, after p - q times `ageing_s`, as if it were of priority q.
 """
 
 from __future__ import annotations
 
 import bisect
 import heapq
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from lab.hosts.planner import Request
-
-Kind = tuple[object, ...]
-"""What a request asks for: those of one kind can be served by the same hosts."""
+from lab.hosts.durations import Estimate
+from lab.hosts.request import Kind, Request, kind_of
 
 LEAST_CHARGE_S: Final = 1.0
 
 
-def kind_of(request: Request) -> Kind:
-    """Requests of one kind have the same requirements in the same roles."""
-    return (request.lane, *((role.requirement.text, role.equivalent) for role in request.roles))
-
-
-def charge_of(request: Request) -> float:
+def charge_of(request: Request, estimate: Estimate | None = None) -> float:
     """The host-seconds that a request is expected to take."""
-    return max(request.estimate.p50_s, LEAST_CHARGE_S) * max(1, len(request.roles))
+    return max((estimate or request.estimate).p50_s, LEAST_CHARGE_S) * max(1, len(request.roles))
+
+
+def estimate_of(request: Request) -> Estimate:
+    """What a request was said to take when it came."""
+    return request.estimate
 
 
 _Line = list[tuple[int, str]]
 """The requests of one tenant, priority and kind: (order, id), sorted."""
+
+_Head = tuple[int, str, int, int, Kind, _Line]
+"""Who is next in a line: its order and id, its priority, its place, and the line's kind and the line."""
 
 
 @dataclass
@@ -41,9 +46,14 @@ class FairQueue:
     """Requests that wait. Putting, dropping and finding whose turn it is do not cost more because the queue is long."""
 
     shares: Mapping[str, float] = field(default_factory=dict)
+    ageing_s: float = math.inf
+    expected: Callable[[Request], Estimate] = field(default=estimate_of, compare=False)
+    """how long a request will take, as is known at the time of asking"""
     requests: dict[str, Request] = field(default_factory=dict)
     _lines: dict[int, dict[str, dict[Kind, _Line]]] = field(default_factory=dict)
     """priority -> tenant -> kind -> line"""
+    _of_kind: dict[Kind, dict[tuple[int, str], _Line]] = field(default_factory=dict)
+    """the same lines: kind -> (priority, tenant) -> line"""
     _set_up: dict[tuple[int, str], set[str]] = field(default_factory=dict)
     """(flight, set-up) -> the requests that could take a host over as it stands"""
 
@@ -52,7 +62,11 @@ class FairQueue:
         self.drop(request.id)
         self.requests[request.id] = request
         kinds = self._lines.setdefault(request.priority, {}).setdefault(request.tenant, {})
-        bisect.insort(kinds.setdefault(kind_of(request), []), (request.order, request.id))
+        kind = kind_of(request)
+        if kind not in kinds:
+            kinds[kind] = []
+            self._of_kind.setdefault(kind, {})[request.priority, request.tenant] = kinds[kind]
+        bisect.insort(kinds[kind], (request.order, request.id))
         for key in self._set_ups(request):
             self._set_up.setdefault(key, set()).add(request.id)
 
@@ -63,10 +77,14 @@ class FairQueue:
             return
         tenants = self._lines[request.priority]
         kinds = tenants[request.tenant]
-        line = kinds[kind_of(request)]
+        kind = kind_of(request)
+        line = kinds[kind]
         del line[bisect.bisect_left(line, (request.order, request.id))]
         if not line:
-            del kinds[kind_of(request)]
+            del kinds[kind]
+            del self._of_kind[kind][request.priority, request.tenant]
+            if not self._of_kind[kind]:
+                del self._of_kind[kind]
         if not kinds:
             del tenants[request.tenant]
         if not tenants:
@@ -78,63 +96,65 @@ class FairQueue:
 
     def samples(self) -> dict[Kind, Request]:
         """Every kind that waits, with one request of it."""
-        return {
-            kind: self.requests[line[0][1]]
-            for tenants in self._lines.values()
-            for kinds in tenants.values()
-            for kind, line in kinds.items()
-        }
+        return {kind: self.requests[next(iter(lines.values()))[0][1]] for kind, lines in self._of_kind.items()}
 
     def for_set_up(self, flight: int, setup_key: str) -> list[Request]:
         """Who could take a host over that is set up so, by age; at most a few."""
         found = [self.requests[one] for one in self._set_up.get((flight, setup_key), ())]
         return heapq.nsmallest(3, found, key=lambda request: (request.priority, request.order, request.id))
 
-    def in_turn(self, used: Mapping[str, float], most: Callable[[Kind], int] | None = None) -> Iterator[Request]:
+    def in_turn(
+        self, used: Mapping[str, float], most: Callable[[Kind], int] | None = None, *, now: float = 0.0
+    ) -> Iterator[Request]:
         """The requests in the order in which they are served; of each kind at most `most` of them (None: all).
 
-        `used` are the host-seconds of each tenant.
+        `used` are the host-seconds of each tenant; `now` is in seconds since the epoch.
         """
-        left: dict[Kind, int] = {}
+        left = {kind: math.inf if most is None else most(kind) for kind in self._of_kind}
+        levels: dict[int, dict[str, list[_Head]]] = {}
 
-        def exhausted(kind: Kind) -> bool:
-            if most is None:
-                return False
-            if kind not in left:
-                left[kind] = most(kind)
-            return left[kind] <= 0
+        def enter(priority: int, tenant: str, kind: Kind, line: _Line, place: int, least: int | None) -> int:
+            """Put what is at `place` of a line where it belongs: its priority, once it has aged, from `least` on."""
+            order, request_id = line[place]
+            level = self._level(priority, request_id, now)
+            if least is not None:
+                level = max(level, least)
+            heads = levels.setdefault(level, {}).setdefault(tenant, [])
+            heapq.heappush(heads, (order, request_id, priority, place, kind, line))
+            return level
 
-        virtual = {tenant: used.get(tenant, 0.0) / self._share(tenant) for tenant in self._tenants()}
-        for priority in sorted(self._lines):
-            heads: dict[str, list[tuple[int, str, int, Kind, _Line]]] = {}
-            for tenant, kinds in self._lines[priority].items():
-                heads[tenant] = [(*line[0], index, kind, line) for index, (kind, line) in enumerate(kinds.items())]
-                heapq.heapify(heads[tenant])
-            places = {(tenant, kind): 0 for tenant, kinds in self._lines[priority].items() for kind in kinds}
-            turns = [(virtual[tenant], tenant) for tenant in heads]
+        for kind, count in left.items():
+            if count > 0:
+                for (priority, tenant), line in self._of_kind[kind].items():
+                    enter(priority, tenant, kind, line, 0, None)
+        virtual = {tenant: used.get(tenant, 0.0) / self._share(tenant) for heads in levels.values() for tenant in heads}
+        while levels:
+            level = min(levels)
+            turns = [(virtual[tenant], tenant) for tenant in levels[level]]
             heapq.heapify(turns)
             while turns:
                 _behind, tenant = heapq.heappop(turns)
-                mine = heads[tenant]
-                while mine and exhausted(mine[0][3]):
+                mine = levels[level][tenant]
+                while mine and left[mine[0][4]] <= 0:
                     heapq.heappop(mine)
                 if not mine:
                     continue
-                _order, request_id, index, kind, line = mine[0]
+                _order, request_id, priority, place, kind, line = heapq.heappop(mine)
                 request = self.requests[request_id]
-                places[tenant, kind] += 1
-                if places[tenant, kind] < len(line):
-                    heapq.heapreplace(mine, (*line[places[tenant, kind]], index, kind, line))
-                else:
-                    heapq.heappop(mine)
-                if most is not None:
-                    left[kind] -= 1
-                virtual[tenant] += charge_of(request) / self._share(tenant)
+                if place + 1 < len(line):
+                    enter(priority, tenant, kind, line, place + 1, level)
+                left[kind] -= 1
+                virtual[tenant] += charge_of(request, self.expected(request)) / self._share(tenant)
                 heapq.heappush(turns, (virtual[tenant], tenant))
                 yield request
+            del levels[level]
 
-    def _tenants(self) -> set[str]:
-        return {tenant for tenants in self._lines.values() for tenant in tenants}
+    def _level(self, priority: int, request_id: str, now: float) -> int:
+        """The priority of a request, once it has aged."""
+        if self.ageing_s == math.inf:
+            return priority
+        submitted = self.requests[request_id].submitted
+        return priority - int(max(now - submitted, 0.0) / self.ageing_s) if submitted > 0 else priority
 
     def _share(self, tenant: str) -> float:
         return self.shares.get(tenant, 1.0)

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lab.hosts.durations import Estimate
-from lab.hosts.fair import Kind, kind_of
 from lab.hosts.model import Host
-from lab.hosts.planner import Request
+from lab.hosts.request import Kind, Request, kind_of
 from lab.hosts.slots import Limit
 
 _Z90: Final = 1.2816

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
-from lab.hosts.fair import Kind, kind_of
 from lab.hosts.model import Host, HostState
-from lab.hosts.planner import Fits, Request, explain_impossible, place_told
+from lab.hosts.planner import Fits, explain_impossible, place_told
 from lab.hosts.projection import Block
+from lab.hosts.request import Kind, Request, kind_of
 
 _NAMED: Final = 3
 """Hosts that are called by their names; the others are counted."""
@@ -192,4 +192,3 @@ def _listed(names: Sequence[str]) -> str:
     if len(names) <= _NAMED + 1:
         return ", ".join(names)
     return f"{', '.join(names[:_NAMED])} or one of {len(names) - _NAMED} others"
-

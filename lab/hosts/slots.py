@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from lab.hosts.model import Health, Host, HostState
+
+NEVER: Final = -math.inf
+"""What is claimed from now on is for nobody else, however short."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +37,8 @@ class Slots:
         counted = [host for host in hosts if limit is not None and host.name in limit.hosts]
         self._running = {host.name for host in counted if runs(host)}
         self._ending = {host.name for host in counted if host.state is HostState.CLEANING}
-        self._claimed: set[str] = set()
+        self._claimed: dict[str, float] = {}
+        """claimed hosts, and in how many seconds they are to run"""
 
     @property
     def unlimited(self) -> bool:
@@ -43,22 +49,33 @@ class Slots:
         """Whether these hosts may ever run together."""
         return self._limit is None or len(self._limit.hosts.intersection(names)) <= self._limit.running
 
-    def free_for(self, names: Collection[str]) -> bool:
-        """Whether these hosts may run from now on, without taking what is claimed."""
+    def free_for(self, names: Collection[str], length_s: float = math.inf) -> bool:
+        """Whether these hosts may run from now on for `length_s` seconds, without taking what is claimed by then."""
         if self._limit is None:
             return True
         new = self._limit.hosts.intersection(names) - self._running
-        return not new or len(self._running | self._claimed | new) <= self._limit.running
+        claimed = {name for name, until in self._claimed.items() if until < length_s}
+        return not new or len(self._running | claimed | new) <= self._limit.running
+
+    def free_at(self, names: Collection[str], back: Mapping[str, float]) -> float:
+        """In how many seconds these may run together; `back` is in how many those that somebody has are back."""
+        if self._limit is None:
+            return 0.0
+        new = self._limit.hosts.intersection(names) - self._running
+        missing = len(self._running | self._claimed.keys() | new) - self._limit.running
+        ends = sorted(back.get(name, 0.0) for name in self._running.difference(names))
+        return ends[missing - 1] if 0 < missing <= len(ends) else 0.0
 
     def start(self, names: Collection[str]) -> None:
         """These run from now on."""
         if self._limit is not None:
             self._running |= self._limit.hosts.intersection(names)
 
-    def claim(self, names: Collection[str]) -> None:
-        """A job waits to run on these: nobody behind it may take their places."""
+    def claim(self, names: Collection[str], until: float = NEVER) -> None:
+        """A job waits to run on these: nobody behind takes their places, unless it ends in `until` seconds."""
         if self._limit is not None:
-            self._claimed |= self._limit.hosts.intersection(names)
+            for name in self._limit.hosts.intersection(names):
+                self._claimed[name] = min(until, self._claimed.get(name, math.inf))
 
     def end(self, spare: Iterable[Host]) -> list[str]:
         """Choose of the hosts `spare`, in this order, those that must be powered off before what is claimed fits."""
@@ -66,9 +83,12 @@ class Slots:
             return []
         ended = []
         for host in spare:
-            if len((self._running - self._ending) | self._claimed) <= self._limit.running:
+            if len((self._running - self._ending) | self._claimed.keys()) <= self._limit.running:
                 break
-            if host.name in self._running - self._ending - self._claimed and host.health is not Health.MAINTENANCE:
+            if (
+                host.name in self._running - self._ending - self._claimed.keys()
+                and host.health is not Health.MAINTENANCE
+            ):
                 self._ending.add(host.name)
                 ended.append(host.name)
         return ended

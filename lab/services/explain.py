@@ -24,9 +24,9 @@ from lab.flights.requests import BUILD_LANE
 from lab.hosts.durations import Estimate
 from lab.hosts.fair import FairQueue
 from lab.hosts.model import HostState
-from lab.hosts.planner import Request
 from lab.hosts.projection import Projected, When, project
 from lab.hosts.reasons import Reason, ReasonKind, reasons
+from lab.hosts.request import Request
 from lab.hosts.slots import Slots
 from lab.services.mirror import CLEANING, Snapshot
 
@@ -186,7 +186,7 @@ def _moved(old: Window | None, new: Window | None, now: datetime) -> bool:
 def explained(lab: Lab, snapshot: Snapshot) -> dict[JobKey, Wait]:
     """Why each queued job waits, and when and where it will run."""
     now = lab.clock()
-    turns = _turns(lab, snapshot)
+    turns = _turns(lab, snapshot, now.timestamp())
     back, lane, ends = _expected_back(snapshot, now)
     expected = project(
         now.timestamp(),
@@ -220,13 +220,13 @@ def explained(lab: Lab, snapshot: Snapshot) -> dict[JobKey, Wait]:
     return found
 
 
-def _turns(lab: Lab, snapshot: Snapshot) -> list[Request]:
+def _turns(lab: Lab, snapshot: Snapshot, now: float) -> list[Request]:
     """The queue in the order in which it is served, with what is known of durations by now."""
-    queue = FairQueue(shares=lab.scheduler.shares)
+    queue = FairQueue(shares=lab.scheduler.shares, ageing_s=lab.scheduler.ageing_s)
     for waiting in snapshot.ready.values():
         job = waiting.queued.job
         queue.put(replace(waiting.request, estimate=snapshot.history.expected(job.name, job.recipe)))
-    return list(queue.in_turn(snapshot.used))
+    return list(queue.in_turn(snapshot.used, now=now))
 
 
 def _lengths(snapshot: Snapshot) -> Callable[[Request, Sequence[str]], Estimate]:

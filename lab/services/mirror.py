@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,19 +22,17 @@ from lab.db.queue import Queued, Running
 from lab.flights.dependencies import Hopeless, Ready, Waits, needed, standing
 from lab.flights.model import Job, JobKey
 from lab.flights.requests import BUILD_LANE, request_of
+from lab.hosts.allocator import Allocator
 from lab.hosts.breaker import Breaker, told
 from lab.hosts.calendar import entries, soon
 from lab.hosts.durations import ANY_CLASS, Estimate, History, host_class
-from lab.hosts.fair import FairQueue, Kind
 from lab.hosts.model import Health, Host, HostState
-from lab.hosts.planner import Assignment, Plan, Request, plan
+from lab.hosts.planner import Assignment, Plan
 from lab.hosts.projection import Block
+from lab.hosts.request import Request
 
 BUILDS_AT_ONCE = 1
 """Jobs without hosts that run at a time: each uses all processors of the controller."""
-
-LOOK_AHEAD = 64
-"""Requests of each kind that are looked at beside those that could start, where places are few."""
 
 HISTORY_EVERY_S = 10.0
 """How long things took is read anew so often at most, when jobs have ended."""
@@ -105,7 +103,9 @@ class Mirror:
         """Sites that get no work."""
         self.news = True
         """Whether something has changed since `snapshot` was taken."""
-        self._queue = FairQueue(shares=scheduler.shares)
+        self.allocator = Allocator(
+            shares=scheduler.shares, ageing_s=scheduler.ageing_s, limit=lab.limit, expected=self._expected
+        )
         self._history_read = 0.0
         self._used: dict[str, float] = {}
         self._blocks: list[Block] = []
@@ -117,9 +117,15 @@ class Mirror:
         """Read everything. Marks that are there already tell nothing new then."""
         drop_changes(session)
         self._read_history(session)
-        self.hosts = {host.name: host for host in hosts.present_hosts(session)}
-        self.running = {(one.flight, one.job): one for one in queue.load_running(session)}
+        for name in [*self.hosts]:
+            self._forget_host(name)
         self.shut = sites.shut_sites(session)
+        for host in hosts.present_hosts(session):
+            self._put_host(host)
+        for key in [*self.running]:
+            self._ended(key)
+        for one in queue.load_running(session):
+            self._runs(one)
         for job_id in [*self.ready, *self.blocked, *self.hopeless]:
             self._forget(job_id)
         self._take(session, queue.load_queued(session))
@@ -132,6 +138,8 @@ class Mirror:
         self.news = self.news or bool(changes.jobs or changes.hosts or changes.others)
         if sites.MARK in changes.others:
             self.shut = sites.shut_sites(session)
+            for host in self.hosts.values():
+                self.allocator.fleet.put(self._lendable(host))
         self._read(session, changes.jobs, changes.hosts)
         return changes.more
 
@@ -147,8 +155,9 @@ class Mirror:
     def _read(self, session: Session, jobs: Collection[JobKey], names: Collection[str]) -> None:
         if jobs:
             for key in jobs:
-                self.running.pop(key, None)
-            self.running |= {(one.flight, one.job): one for one in queue.load_running(session, jobs)}
+                self._ended(key)
+            for one in queue.load_running(session, jobs):
+                self._runs(one)
             again = {*jobs, *self._waiting_for(jobs)}
             for flight, name in again:
                 self._forget(f"{flight}.{name}")
@@ -157,38 +166,35 @@ class Mirror:
             found = hosts.find_hosts(session, names)
             for name in names:
                 if name in found:
-                    self.hosts[name] = found[name]
+                    self._put_host(found[name])
                 else:
-                    self.hosts.pop(name, None)
+                    self._forget_host(name)
 
     def decide(self, session: Session) -> Plan:
         """What starts now: of each kind of request those whose turn it is, as many as could start, and the next one."""
-        now = self._lab.clock()
-        self._used = self._usage(session, now.timestamp())
+        now = self._lab.clock().timestamp()
+        self._used = self._usage(session, now)
         self._blocks = self._promises(session)
-        left = self._time_left(now.timestamp())
-        everyone = [self._lendable(host) for host in self.hosts.values()]
-        free = [host for host in everyone if host.usable() and host.state is HostState.FREE]
         builds = BUILDS_AT_ONCE - sum(1 for one in self.running.values() if not one.hosts)
-
-        # Where only so many hosts may run, who comes later decides which of those that stand ready is to be kept.
-        more = 1 if self._lab.limit is None else LOOK_AHEAD
-
-        def most(kind: Kind) -> int:
-            request = samples[kind]
-            if request.lane:
-                return max(builds, 0) + 1
-            return more + sum(1 for host in free if any(role.requirement.matches(host) for role in request.roles))
-
-        samples = self._queue.samples()
-        turns = self._with_set_ups(list(self._queue.in_turn(self._used, most)), free)
-        return plan(
-            everyone,
-            [replace(request, priority=0, order=turn) for turn, request in enumerate(turns)],
+        return self.allocator.decide(
+            now,
+            used=self._used,
+            left=self._time_left(now),
+            back=self._back(now),
             lanes={BUILD_LANE: builds},
-            limit=self._lab.limit,
-            left=left,
+            whole=bool(self._preemptable),
         )
+
+    def _back(self, now: float) -> Callable[[str], float]:
+        """In how many seconds hosts are expected back: from jobs, from people, or from being made clean."""
+        leases = {block.host: block.end for block in self._blocks if block.kind == "lease" and block.end is not None}
+
+        def back(name: str) -> float:
+            if self.hosts[name].state is HostState.CLEANING:
+                return CLEANING.p50_s
+            return max(0.0, leases[name] - now) if name in leases else self.allocator.runs.back(name, now)
+
+        return back
 
     def wanted(self, plan: Plan) -> dict[str, str]:
         """Hosts under preemptable leases on which jobs that wait would start, and which jobs."""
@@ -203,27 +209,11 @@ class Mirror:
                     found[name] = f"job {waiting.request}"
         return found
 
-    def _with_set_ups(self, turns: list[Request], free: Iterable[Host]) -> list[Request]:
-        """Beside each flight's first request, those of the flight that could take over a host as it stands."""
-        first = {request.flight: turn for turn, request in reversed(list(enumerate(turns)))}
-        there = {request.id for request in turns}
-        beside: dict[int, list[Request]] = defaultdict(list)
-        for host in free:
-            if host.setup_flight is not None and host.setup_flight in first and host.setup_key is not None:
-                turn = first[host.setup_flight]
-                for request in self._queue.for_set_up(host.setup_flight, host.setup_key):
-                    if request.id not in there and request.priority == turns[turn].priority:
-                        there.add(request.id)
-                        beside[turn].append(request)
-        return [one for turn, request in enumerate(turns) for one in (request, *beside.get(turn, ()))]
-
     def _usage(self, session: Session, now: float) -> dict[str, float]:
         """What tenants have used; what runs counts as long as it is expected to, or has taken already."""
         used = estimates.load_usage(session, half_life_s=self._half_life_s, now=self._lab.clock())
-        for one in self.running.values():
-            expected = self.history.expected(one.job, one.recipe, self._class_of(one.hosts.values()))
-            length = max(expected.p50_s, now - one.started.timestamp())
-            used[one.tenant] = used.get(one.tenant, 0.0) + length * max(1, len(one.hosts))
+        for tenant, host_seconds in self.allocator.runs.used(now).items():
+            used[tenant] = used.get(tenant, 0.0) + host_seconds
         return used
 
     def _promises(self, session: Session) -> list[Block]:
@@ -271,6 +261,33 @@ class Mirror:
             history=self.history,
         )
 
+    def _put_host(self, host: Host) -> None:
+        self.hosts[host.name] = host
+        self.allocator.fleet.put(self._lendable(host))
+
+    def _forget_host(self, name: str) -> None:
+        self.hosts.pop(name, None)
+        self.allocator.fleet.drop(name)
+
+    def _runs(self, one: Running) -> None:
+        self.running[one.flight, one.job] = one
+        self.allocator.runs.begin(
+            f"{one.flight}.{one.job}",
+            tenant=one.tenant,
+            hosts=one.hosts.values(),
+            since=one.started.timestamp(),
+            estimate=self.history.expected(one.job, one.recipe, self._class_of(one.hosts.values())),
+        )
+
+    def _ended(self, key: JobKey) -> None:
+        self.running.pop(key, None)
+        self.allocator.runs.end(f"{key[0]}.{key[1]}")
+
+    def _expected(self, request: Request) -> Estimate:
+        """How long a job that waits will take, by what is known now."""
+        job = self.ready[request.id].queued.job
+        return self.history.expected(job.name, job.recipe)
+
     def _lendable(self, host: Host) -> Host:
         """The host as the planner sees it: at a site that does not answer it is out of use."""
         if host.site not in self.shut:
@@ -311,7 +328,7 @@ class Mirror:
     def _submit(self, one: Queued, outputs: Mapping[str, str]) -> None:
         request = self._request(one)
         self.ready[one.job.id] = Waiting(queued=one, request=request, outputs=outputs)
-        self._queue.put(request)
+        self.allocator.queue.put(request)
 
     def _request(self, one: Queued) -> Request:
         return request_of(
@@ -323,7 +340,7 @@ class Mirror:
         )
 
     def _forget(self, job_id: str) -> None:
-        self._queue.drop(job_id)
+        self.allocator.queue.drop(job_id)
         for kept in (self.ready, self.blocked, self.hopeless):
             kept.pop(job_id, None)
         for key in self._needs.pop(job_id, ()):

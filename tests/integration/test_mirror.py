@@ -34,8 +34,9 @@ def remembered(mirror: Mirror) -> dict[str, Any]:
         "blocked": {name: replace(one.request, estimate=Estimate()) for name, one in mirror.blocked.items()},
         "hosts": dict(mirror.hosts),
         "running": dict(mirror.running),
-        "lines": mirror._queue._lines,
-        "set-ups": mirror._queue._set_up,
+        "lines": mirror.allocator.queue._lines,
+        "fleet": dict(mirror.allocator.fleet.hosts),
+        "set-ups": mirror.allocator.queue._set_up,
     }
 
 

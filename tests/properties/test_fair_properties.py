@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from strategies import queues
 
 from lab.hosts.durations import Estimate
-from lab.hosts.fair import FairQueue, charge_of, kind_of
+from lab.hosts.fair import FairQueue, charge_of
 from lab.hosts.model import Requirement
-from lab.hosts.planner import Request, RoleRequest
+from lab.hosts.request import Request, RoleRequest, kind_of
 
 tenants = st.sampled_from(["ann", "bob", "cron"])
 

@@ -1,0 +1,114 @@
+"""The queue, the hosts and what runs, kept so that a decision costs what has changed, and not what there is. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from lab.hosts.choice import DEFAULT_POLICY, Policy, Possible
+from lab.hosts.durations import Estimate
+from lab.hosts.fair import FairQueue
+from lab.hosts.fleet import Fleet
+from lab.hosts.planner import Plan, plan_in_turn
+from lab.hosts.request import Kind, Request
+from lab.hosts.runs import Runs
+from lab.hosts.slots import Limit
+
+LOOK_AHEAD = 64
+"""Requests of each kind that are looked at beside those that could start, where places are few."""
+
+
+class Allocator:
+    """Decides who gets which hosts, again and again. Whoever feeds it says what happened; it never asks."""
+
+    def __init__(
+        self,
+        *,
+        shares: Mapping[str, float] = MappingProxyType({}),
+        ageing_s: float = float("inf"),
+        policy: Policy = DEFAULT_POLICY,
+        limit: Limit | None = None,
+        expected: Callable[[Request], Estimate] = lambda request: request.estimate,
+    ) -> None:
+        """`expected` says how long a request will take, as is known at the time of asking."""
+        self.fleet = Fleet()
+        self.queue = FairQueue(shares=shares, ageing_s=ageing_s, expected=expected)
+        self.runs = Runs()
+        self._policy, self._limit = policy, limit
+        self._expected = expected
+        self._possible = Possible(self.fleet)
+
+    def decide(
+        self,
+        now: float,
+        *,
+        used: Mapping[str, float],
+        left: Mapping[str, float] = MappingProxyType({}),
+        back: Callable[[str], float] | None = None,
+        lanes: Mapping[str, int] = MappingProxyType({}),
+        whole: bool = False,
+    ) -> Plan:
+        """What starts now: of each kind of request those whose turn it is, as many as could start, and the next one.
+
+        `used` are the host-seconds that tenants have used, what runs included; `left`, `back` and `lanes` are those of
+        `plan`. With `whole`, those who wait for hosts none of which is free are in the plan, too.
+        """
+        free = self.fleet.free
+        samples = self.queue.samples()
+        whole = whole or self._limit is not None
+        # Where only so many hosts may run, who comes later decides which of those that stand ready is to be kept.
+        more = 1 if self._limit is None else LOOK_AHEAD
+
+        def most(kind: Kind) -> int:
+            request = samples[kind]
+            if request.lane:
+                return 0
+            able = [self.fleet.able(role.requirement) for role in request.roles]
+            found = sum(1 for name in free if any(name in names for names in able))
+            return found + more if found or whole else 0
+
+        def places(kind: Kind) -> int:
+            lane = samples[kind].lane
+            return max(lanes.get(lane, 0), 0) + 1 if lane else 0
+
+        return plan_in_turn(
+            self.fleet,
+            self._numbered(self._with_set_ups(self.queue.in_turn(used, most, now=now))),
+            without_hosts=self._numbered(self.queue.in_turn(used, places, now=now)),
+            possible=self._possible,
+            policy=self._policy,
+            lanes=lanes,
+            limit=self._limit,
+            left=left,
+            back=back or (lambda name: self.runs.back(name, now)),
+            now=now,
+            whole=whole,
+        )
+
+    def _numbered(self, turns: Iterable[Request]) -> Iterator[Request]:
+        """The requests as the planner is to see them: the turn is all that counts."""
+        for turn, request in enumerate(turns):
+            yield replace(request, priority=0, order=turn, estimate=self._expected(request))
+
+    def _with_set_ups(self, turns: Iterable[Request]) -> Iterator[Request]:
+        """Beside each flight's first request, those of the flight that could take over a host as it stands."""
+        ready: dict[int, set[str]] = defaultdict(set)
+        for host in self.fleet.free.values():
+            if host.setup_flight is not None and host.setup_key is not None:
+                ready[host.setup_flight].add(host.setup_key)
+        if not ready:
+            yield from turns
+            return
+        there: set[str] = set()
+        for request in turns:
+            if request.id in there:
+                continue
+            there.add(request.id)
+            yield request
+            for key in sorted(ready.pop(request.flight, ())) if request.flight is not None else ():
+                for other in self.queue.for_set_up(request.flight or 0, key):
+                    if other.id not in there and other.priority == request.priority:
+                        there.add(other.id)
+                        yield other
