@@ -102,6 +102,8 @@ def bootstrap(settings: Settings) -> Lab:
         scheduler=lab_file.scheduler,
         lease_rules=lab_file.lease_rules(),
         health_rules=lab_file.health_rules(),
+        starvation=lab_file.starvation_rule(),
+        coverage=lab_file.coverage,
     )
 
 

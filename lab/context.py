@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Protocol
 from sqlalchemy.orm import Session, sessionmaker
 
 from lab.flights.runvars import Runvars
+from lab.flights.starvation import StarvationRule
 from lab.flights.steps import Builds, GuestFiles
 from lab.hosts.health import Rules
 from lab.hosts.leases import DEFAULT_RULES, LeaseRules
@@ -82,6 +83,10 @@ class Lab:
     """How tenants share the hosts."""
     lease_rules: LeaseRules = DEFAULT_RULES
     """How long people may have hosts."""
+    starvation: StarvationRule = field(default_factory=StarvationRule)
+    """When jobs are given up because they would wait for too long."""
+    coverage: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By branch (`*`: any other): which share of the jobs of an architecture has to come to a verdict."""
     health_rules: Rules = field(default_factory=Rules)
     """When hosts are distrusted, and tried again."""
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from lab.errors import ConfigError
 from lab.flights.model import TENANT
+from lab.flights.starvation import StarvationRule
 from lab.hosts.durations import Estimate
 from lab.hosts.health import Rules
 from lab.hosts.leases import LeaseRules
@@ -23,6 +24,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
 Flag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Tenant = Annotated[str, StringConstraints(pattern=TENANT.pattern)]
 Share = Annotated[float, Field(gt=0, le=1e6)]
+DemandedShare = Annotated[float, Field(ge=0, le=1)]
 PropertyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 
 
@@ -155,6 +157,14 @@ class HealthSettings(_Settings):
     check_every_h: float = Field(default=0.0, ge=0, le=24 * 365)
 
 
+class StarvationSettings(_Settings):
+    """The `[starvation]` table: when a job is given up (see `lab.flights.starvation`); `factor` 0: never."""
+
+    done_share: float = Field(default=0.9, ge=0.5, le=1)
+    factor: float = Field(default=5.0, ge=0, le=1e6)
+    least_h: float = Field(default=4.0, ge=0, le=24 * 365)
+
+
 class LabFile(_Settings):
     """A lab as its operator described it. Read it with `load_lab_file`."""
 
@@ -162,6 +172,8 @@ class LabFile(_Settings):
     scheduler: SchedulerSettings = SchedulerSettings()
     leases: LeaseSettings = LeaseSettings()
     health: HealthSettings = HealthSettings()
+    starvation: StarvationSettings = StarvationSettings()
+    coverage: dict[str, dict[str, DemandedShare]] = Field(default_factory=dict)
     host: tuple[HostSettings, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")
@@ -204,6 +216,11 @@ class LabFile(_Settings):
         """How many of the emulated hosts may run at once; None when all may."""
         most = self.lab.emulated_at_once
         return None if most is None else Limit(hosts=frozenset(self._indices()), running=most)
+
+    def starvation_rule(self) -> StarvationRule:
+        """When a job is given up."""
+        rule = self.starvation
+        return StarvationRule(done_share=rule.done_share, factor=rule.factor, least_s=rule.least_h * 3600)
 
     def health_rules(self) -> Rules:
         """The rules for the health of hosts."""

@@ -23,6 +23,7 @@ from lab.cli.watch import flight_table, watch_flight
 from lab.context import Lab
 from lab.db import flights
 from lab.errors import ConfigError
+from lab.flights.coverage import coverage_of
 from lab.flights.matrix.table import Build
 from lab.flights.model import Flight, JobSpec
 from lab.flights.status import INTENDED, Blessing, exit_code
@@ -97,7 +98,7 @@ def run(
             )
         ended = fly(lab, number, engine)
     if as_json:
-        print_json(flight_view(ended))
+        print_json(flight_view(ended, lab.coverage))
     else:
         print_verdict(ended)
     sys.exit(exit_code(ended.status))
@@ -202,9 +203,12 @@ def show(flight: str, *, as_json: bool) -> None:
     with lab.reads() as session:
         whole = flights.load_flight(session, flights.resolve_flight(session, flight))
     if as_json:
-        print_json(flight_view(whole))
+        print_json(flight_view(whole, lab.coverage))
         return
     output().print(flight_table(whole, lab))
+    for one in coverage_of(whole, lab.coverage):
+        if one.demanded:
+            output().print(f"{'✓' if one.enough else '✗'} {one}", markup=False)
     for job in whole.jobs:
         if job.last is None:
             continue
@@ -229,7 +233,7 @@ def watch(flight: str, *, as_json: bool) -> None:
         number = flights.resolve_flight(session, flight)
     ended = watch_flight(lab, number, errors())
     if as_json:
-        print_json(flight_view(ended))
+        print_json(flight_view(ended, lab.coverage))
     sys.exit(exit_code(ended.status))
 
 

@@ -71,7 +71,7 @@ def try_(
             )  # fmt: skip
         ended = fly(lab, number, engine)
     if as_json:
-        print_json(flight_view(ended))
+        print_json(flight_view(ended, lab.coverage))
     else:
         print_verdict(ended)
     sys.exit(exit_code(ended.status))

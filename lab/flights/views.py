@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
+from lab.flights.coverage import coverage_of
 from lab.flights.model import Attempt, Flight, Job, StepResult, Wait, Window
 from lab.hosts.model import Host
 
@@ -112,9 +115,16 @@ def _counts(flight: Flight) -> dict[str, int]:
     return counts
 
 
-def flight_view(flight: Flight) -> dict[str, Any]:
-    """A flight with its jobs and their steps."""
-    return {**flight_summary(flight), "jobs": [job_summary(job) for job in flight.jobs]}
+def flight_view(flight: Flight, demands: Mapping[str, Mapping[str, float]] = MappingProxyType({})) -> dict[str, Any]:
+    """A flight with its jobs and their steps, and how much of each architecture came to a verdict."""
+    return {
+        **flight_summary(flight),
+        "coverage": [
+            {"arch": one.arch, "ran": one.ran, "jobs": one.jobs, "demanded": one.demanded, "enough": one.enough}
+            for one in coverage_of(flight, demands)
+        ],
+        "jobs": [job_summary(job) for job in flight.jobs],
+    }
 
 
 def host_view(host: Host, *, holder: str | None = None, since: datetime | None = None) -> dict[str, Any]:

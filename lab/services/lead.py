@@ -17,6 +17,7 @@ from lab.services.expire import expire_leases
 from lab.services.explain import Explaining
 from lab.services.schedule import CLAIM_S, Scheduler
 from lab.services.settle import close_if_done, reap
+from lab.services.starve import starve_jobs
 from lab.services.tend_hosts import tend_hosts
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def lead(lab: Lab, stop: threading.Event) -> None:
             if time.monotonic() > tend_at:
                 with lab.sessions.begin() as session:
                     tend_hosts(session, lab)
+                    starve_jobs(session, lab)
                 tend_at = time.monotonic() + LONGEST_WAIT_S
             explain_in = explaining.offer(scheduler.snapshot, news=scheduler.mirror.news)
             pause = 0.0 if more or wanted != before else min(pause, explain_in)

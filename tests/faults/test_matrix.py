@@ -7,7 +7,7 @@ import pytest
 from faults.driver import EMBEDDED, SERVERS, FaultRun
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("engine", [EMBEDDED, SERVERS])
 def test_whatever_is_killed_everything_holds(engine: str) -> None:
     report = FaultRun(engine, kills=10, seed=1).run()

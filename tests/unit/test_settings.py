@@ -17,7 +17,7 @@ from lab.settings import PROJECT, read_settings
         ("LAB_CONCURRENCY", "0"),
         ("LAB_LEASE_S", "-1"),
         ("LAB_LEASE_S", "soon"),
-        ("LAB_RETRIES", "10"),
+        ("LAB_RETRIES", "100"),
         ("LAB_MIN_FREE_MIB", "-5"),
     ],
 )

@@ -111,9 +111,20 @@ class FlightSummaryModel(BaseModel):
     counts: dict[str, int]
 
 
+class CoverageModel(BaseModel):
+    """Of the test jobs of an architecture: how many came to a verdict, of how many, and the share that is demanded."""
+
+    arch: str
+    ran: int
+    jobs: int
+    demanded: float
+    enough: bool
+
+
 class FlightModel(FlightSummaryModel):
     """A flight with its jobs."""
 
+    coverage: list[CoverageModel]
     jobs: list[JobModel]
 
 
@@ -158,9 +169,9 @@ def api_flights(
 
 
 @router.get("/api/v1/flights/{flight}", response_model=FlightModel)
-def api_flight(flight: str, session: SessionDep) -> dict[str, Any]:
+def api_flight(flight: str, lab: LabDep, session: SessionDep) -> dict[str, Any]:
     """A flight by its number, or `latest`."""
-    return flight_view(load_flight(session, resolve_flight(session, flight)))
+    return flight_view(load_flight(session, resolve_flight(session, flight)), lab.coverage)
 
 
 @router.get("/api/v1/flights/{flight}/jobs/{name}", response_model=JobDetailModel)

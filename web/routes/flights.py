@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from lab.db.flights import last_event, list_branches, list_flights, load_flight, resolve_flight
+from lab.flights.coverage import coverage_of
 from web.deps import LabDep, PagesDep, RecipesDep, SessionDep
 from web.views import flight_line, grid
 
@@ -64,6 +65,7 @@ def show_flight(
             "event": event,
             "flight": flight_line(loaded, now),
             "grid": grid(loaded, recipes, now, name=q, only_bad=only == "bad"),
+            "coverage": coverage_of(loaded, lab.coverage),
             "q": q,
             "only": only,
         },
