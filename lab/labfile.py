@@ -99,7 +99,7 @@ class SchedulerSettings(_Settings):
     A tenant with `shares` 2 gets twice the host time of one with 1 (the default) while both have jobs waiting.
     What a tenant has used counts half after `usage_half_life_h` hours. A job that never ran is expected to take
     `default_duration_s`, and to take no longer than `default_duration_p90_s` nine times out of ten. For each `ageing_h`
-    hours that a job has waited it counts as one priority more urgent.
+    hours that the oldest job of a priority has waited, all of that priority count as one more urgent.
     """
 
     shares: dict[Tenant, Share] = Field(default_factory=dict)

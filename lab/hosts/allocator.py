@@ -73,10 +73,11 @@ class Allocator:
             lane = samples[kind].lane
             return max(lanes.get(lane, 0), 0) + 1 if lane else 0
 
+        in_lanes = self.queue.in_turn(used, places, now=now) if any(one.lane for one in samples.values()) else ()
         return plan_in_turn(
             self.fleet,
-            self._numbered(self._with_set_ups(self.queue.in_turn(used, most, now=now))),
-            without_hosts=self._numbered(self.queue.in_turn(used, places, now=now)),
+            self._as_expected(self._with_set_ups(self.queue.in_turn(used, most, now=now))),
+            without_hosts=self._as_expected(in_lanes),
             possible=self._possible,
             policy=self._policy,
             lanes=lanes,
@@ -87,10 +88,13 @@ class Allocator:
             whole=whole,
         )
 
-    def _numbered(self, turns: Iterable[Request]) -> Iterator[Request]:
-        """The requests as the planner is to see them: the turn is all that counts."""
-        for turn, request in enumerate(turns):
-            yield replace(request, priority=0, order=turn, estimate=self._expected(request))
+    def _as_expected(self, turns: Iterable[Request]) -> Iterator[Request]:
+        """The requests as the planner is to see them: their turn is all that counts, not their priority."""
+        for request in turns:
+            expected = self._expected(request)
+            if request.priority or request.estimate is not expected:
+                request = replace(request, priority=0, estimate=expected)
+            yield request
 
     def _with_set_ups(self, turns: Iterable[Request]) -> Iterator[Request]:
         """Beside each flight's first request, those of the flight that could take over a host as it stands."""

@@ -109,8 +109,11 @@ class Pool:
             return [name for name in able if name in self.hosts]
         return [name for name in self.hosts if name in able]
 
-    def places(self, request: Request) -> Iterator[dict[str, _Place]]:
-        """For the names of the request's equivalences (and "" for its other roles), where their hosts could all be."""
+    def places(self, request: Request, near: Collection[Host] | None = None) -> Iterator[dict[str, _Place]]:
+        """For the names of the request's equivalences (and "" for its other roles), where their hosts could all be.
+
+        With `near`, only what one of those hosts is alike to.
+        """
         sites: Sequence[str | None] = [None]
         if len(request.roles) > 1 and len(self._fleet.sites()) > 1:
             sites = sorted(self._fleet.sites())
@@ -119,14 +122,19 @@ class Pool:
             if role.equivalent:
                 counts[role.equivalent] = counts.get(role.equivalent, 0) + 1
         names = sorted(name for name, count in counts.items() if count > 1)
-        flags = [self._flags(request, name) for name in names]
+        if not names:
+            for site in sites:
+                yield {"": (site, None)}
+            return
+        flags = [
+            set.intersection(*(self._flags_of(role.requirement) for role in request.roles if role.equivalent == name))
+            for name in names
+        ]
+        if near is not None and len(names) == 1:
+            flags[0] &= frozenset().union(*(host.flags for host in near))
         for site in sites:
-            for chosen in itertools.product(*flags):
+            for chosen in itertools.product(*map(sorted, flags)):
                 yield {"": (site, None)} | {name: (site, flag) for name, flag in zip(names, chosen, strict=True)}
-
-    def _flags(self, request: Request, name: str) -> list[str]:
-        sets = [self._flags_of(role.requirement) for role in request.roles if role.equivalent == name]
-        return sorted(set.intersection(*sets))
 
     def _flags_of(self, requirement: Requirement) -> set[str]:
         """The `equiv-` flags of hosts that match, or did."""
@@ -257,21 +265,13 @@ def _equivalent(role: RoleRequest, host: Host, before: Sequence[RoleRequest], ch
 def earliest(
     request: Request, pool: Pool, at: Callable[[str], float], free: Collection[str]
 ) -> tuple[float, list[str]] | None:
-    """When hosts for all roles can be had at one time, of one site and alike to one of `free`, and which.
+    """When hosts for all roles can be had at one time, if they must be alike then with one of `free`, and which.
 
     `at` tells when one can be had (infinity: never). None when they never can. Ties: the most that are free, by name.
     """
     best: tuple[float, int, list[str]] | None = None
-    there = [(pool.hosts[name].site, pool.hosts[name].flags) for name in free if name in pool.hosts]
-    for places in pool.places(request):
+    for places in pool.places(request, [pool.hosts[name] for name in free if name in pool.hosts]):
         parts = [(role.requirement, places.get(role.equivalent or "", places[""])) for role in request.roles]
-        near = {place for _requirement, place in parts}
-        if not any(
-            site in (None, at_site) and (flag is None or flag in flags)
-            for site, flag in near
-            for at_site, flags in there
-        ):
-            continue
         firsts = {
             part: heapq.nsmallest(len(parts), ((at(name), name) for line in pool.lines(*part) for name in line))
             for part in set(parts)

@@ -5,8 +5,9 @@ moves on by what its request will take. Of two tenants with equal shares that bo
 time from then on, however many jobs the other one has queued: a tenant that floods the queue delays another's job by
 at most one job of each other tenant for each job that it itself has in front, plus the job that runs.
 
-Ageing: for each `ageing_s` that a request has waited it counts as one priority more urgent. So nothing waits for ever
-behind more urgent work: one of priority p is served, after p - q times `ageing_s`, as if it were of priority q.
+Ageing: for each `ageing_s` that the oldest request of a priority has waited, all of that priority count as one more
+urgent, and share fairly with those that are: so nothing waits for ever behind more urgent work, and nobody's flood
+gets in front of others by growing old.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import bisect
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,7 +39,7 @@ _Line = list[tuple[int, str]]
 """The requests of one tenant, priority and kind: (order, id), sorted."""
 
 _Head = tuple[int, str, int, int, Kind, _Line]
-"""Who is next in a line: its order and id, its priority, its place, and the line's kind and the line."""
+"""Who is next in a line: its order and id, the line's number, its place in it, the line's kind, and the line."""
 
 
 @dataclass
@@ -52,6 +53,8 @@ class FairQueue:
     requests: dict[str, Request] = field(default_factory=dict)
     _lines: dict[int, dict[str, dict[Kind, _Line]]] = field(default_factory=dict)
     """priority -> tenant -> kind -> line"""
+    _submitted: dict[int, list[tuple[float, str]]] = field(default_factory=dict, compare=False)
+    """priority -> when its requests were submitted, a heap that may have some that wait no more"""
     _of_kind: dict[Kind, dict[tuple[int, str], _Line]] = field(default_factory=dict)
     """the same lines: kind -> (priority, tenant) -> line"""
     _set_up: dict[tuple[int, str], set[str]] = field(default_factory=dict)
@@ -61,6 +64,7 @@ class FairQueue:
         """A request begins to wait, or waits with other words."""
         self.drop(request.id)
         self.requests[request.id] = request
+        heapq.heappush(self._submitted.setdefault(request.priority, []), (request.submitted, request.id))
         kinds = self._lines.setdefault(request.priority, {}).setdefault(request.tenant, {})
         kind = kind_of(request)
         if kind not in kinds:
@@ -89,6 +93,7 @@ class FairQueue:
             del tenants[request.tenant]
         if not tenants:
             del self._lines[request.priority]
+            del self._submitted[request.priority]
         for key in self._set_ups(request):
             self._set_up[key].discard(request_id)
             if not self._set_up[key]:
@@ -111,50 +116,63 @@ class FairQueue:
         `used` are the host-seconds of each tenant; `now` is in seconds since the epoch.
         """
         left = {kind: math.inf if most is None else most(kind) for kind in self._of_kind}
-        levels: dict[int, dict[str, list[_Head]]] = {}
-
-        def enter(priority: int, tenant: str, kind: Kind, line: _Line, place: int, least: int | None) -> int:
-            """Put what is at `place` of a line where it belongs: its priority, once it has aged, from `least` on."""
-            order, request_id = line[place]
-            level = self._level(priority, request_id, now)
-            if least is not None:
-                level = max(level, least)
-            heads = levels.setdefault(level, {}).setdefault(tenant, [])
-            heapq.heappush(heads, (order, request_id, priority, place, kind, line))
-            return level
-
-        for kind, count in left.items():
-            if count > 0:
-                for (priority, tenant), line in self._of_kind[kind].items():
-                    enter(priority, tenant, kind, line, 0, None)
-        virtual = {tenant: used.get(tenant, 0.0) / self._share(tenant) for heads in levels.values() for tenant in heads}
-        while levels:
-            level = min(levels)
-            turns = [(virtual[tenant], tenant) for tenant in levels[level]]
+        virtual = {
+            tenant: used.get(tenant, 0.0) / self._share(tenant)
+            for tenants in self._lines.values()
+            for tenant in tenants
+        }
+        for priorities in self._levels(now):
+            tenants = {tenant for priority in priorities for tenant in self._lines[priority]}
+            turns = [(virtual[tenant], tenant) for tenant in tenants]
             heapq.heapify(turns)
+            heads: dict[str, list[_Head]] = {}
             while turns:
                 _behind, tenant = heapq.heappop(turns)
-                mine = levels[level][tenant]
+                if tenant not in heads:
+                    heads[tenant] = self._heads(tenant, priorities, left)
+                mine = heads[tenant]
                 while mine and left[mine[0][4]] <= 0:
                     heapq.heappop(mine)
                 if not mine:
                     continue
-                _order, request_id, priority, place, kind, line = heapq.heappop(mine)
-                request = self.requests[request_id]
+                _order, request_id, number, place, kind, line = mine[0]
                 if place + 1 < len(line):
-                    enter(priority, tenant, kind, line, place + 1, level)
+                    heapq.heapreplace(mine, (*line[place + 1], number, place + 1, kind, line))
+                else:
+                    heapq.heappop(mine)
+                request = self.requests[request_id]
                 left[kind] -= 1
                 virtual[tenant] += charge_of(request, self.expected(request)) / self._share(tenant)
                 heapq.heappush(turns, (virtual[tenant], tenant))
                 yield request
-            del levels[level]
 
-    def _level(self, priority: int, request_id: str, now: float) -> int:
-        """The priority of a request, once it has aged."""
-        if self.ageing_s == math.inf:
-            return priority
-        submitted = self.requests[request_id].submitted
-        return priority - int(max(now - submitted, 0.0) / self.ageing_s) if submitted > 0 else priority
+    def _heads(self, tenant: str, priorities: Sequence[int], left: Mapping[Kind, float]) -> list[_Head]:
+        """Who is next in each line of a tenant, as a heap."""
+        found: list[_Head] = []
+        for priority in priorities:
+            for kind, line in self._lines[priority].get(tenant, {}).items():
+                if left[kind] > 0:
+                    found.append((*line[0], len(found), 0, kind, line))
+        heapq.heapify(found)
+        return found
+
+    def _levels(self, now: float) -> list[list[int]]:
+        """The priorities that wait, the most urgent first; those that count as equally urgent together."""
+        priorities = sorted(self._lines)
+        if len(priorities) < 2 or self.ageing_s == math.inf:
+            return [[priority] for priority in priorities]
+        levels: dict[int, list[int]] = {}
+        for priority in priorities:
+            waited = max(0.0, now - self._oldest(priority))
+            levels.setdefault(max(priorities[0], priority - int(waited / self.ageing_s)), []).append(priority)
+        return [levels[level] for level in sorted(levels)]
+
+    def _oldest(self, priority: int) -> float:
+        """When the oldest request of a priority was submitted."""
+        heap = self._submitted[priority]
+        while heap[0][1] not in self.requests or self.requests[heap[0][1]].priority != priority:
+            heapq.heappop(heap)
+        return heap[0][0]
 
     def _share(self, tenant: str) -> float:
         return self.shares.get(tenant, 1.0)

@@ -31,7 +31,7 @@ from lab.hosts.choice import (
 )
 from lab.hosts.fleet import Fleet
 from lab.hosts.model import Health, Host, HostState, Requirement
-from lab.hosts.request import Request, RoleRequest
+from lab.hosts.request import Kind, Request, RoleRequest, kind_of
 from lab.hosts.slots import NEVER, Limit, Slots
 
 __all__ = [
@@ -132,10 +132,11 @@ def plan_in_turn(
 ) -> Plan:
     """The same for requests that are in turn already, those `without_hosts` apart.
 
-    Unless the `whole` plan is wanted, no further ones are looked at once there is no host left to be had.
+    Unless the `whole` plan is wanted, no further ones are looked at once there is no host left to be had, and of each
+    kind only the first one that waits is told.
     `possible` remembers from one plan of a fleet to the next.
     """
-    queue = _Queue(fleet, policy, limit, left, back, now, possible)
+    queue = _Queue(fleet, policy, limit, left, back, now, possible, whole)
     _fill_lanes(without_hosts, lanes, queue.start, queue.waiting)
     # Neighbours of one priority and flight are put together.
     for _key, neighbours in itertools.groupby(turns, key=lambda one: (one.priority, one.flight or one.id)):
@@ -164,8 +165,10 @@ class _Queue:
         back: Callable[[str], float] | None,
         now: float,
         possible: Possible,
+        whole: bool,
     ) -> None:
         self.fleet, self.policy, self.back, self.now, self.possible = fleet, policy, back, now, possible
+        self.whole = whole
         self.left = dict(left)
         self.slots = Slots(limit, fleet.everyone() if limit else ())
         self.pool = Pool(fleet, fleet.free)
@@ -173,8 +176,12 @@ class _Queue:
         self.waiting: list[Waiting] = []
         self.power_off: list[str] = []
         self.ahead = 0
+        self.told: set[Kind] = set()
+        """kinds of which one waits"""
         self.promised: set[str] = set()
         """hosts that a gang ahead waits for"""
+        self.refused: dict[Kind, float] = {}
+        """the shortest request (p90) of each kind for which there are no hosts: nor are there for longer ones"""
 
     def stands_ready(self, request: Request) -> bool:
         """Whether hosts stand set up for each of its roles."""
@@ -185,8 +192,12 @@ class _Queue:
 
     def take(self, request: Request, *, reused: bool = False) -> bool:
         """Give a request its hosts out of the free ones, if it can be served now (`reused`: by those that stand)."""
+        kind, length = kind_of(request), request.estimate.p90_s
+        if self.refused.get(kind, math.inf) <= length:
+            return False
         chosen = self._choose(request)
         if chosen is None:
+            self.refused[kind] = length
             return False
         standing = frozenset(role.role for role in request.roles if is_set_up(request, role, chosen[role.role]))
         if reused and len(standing) < len(request.roles):
@@ -219,11 +230,16 @@ class _Queue:
     def wait(self, request: Request, behind: Sequence[Request]) -> None:
         """Say why a request waits, and keep for it what it could use: else a gang might wait for ever."""
         if self.slots.unlimited:
+            first = (kind := kind_of(request)) not in self.told
+            self.told.add(kind)
+            if not first and not self.whole:
+                return
             if not self.possible(request):
                 self._impossible(request)
                 return
             self.waiting.append(Waiting(request=request.id, reason=_waiting_reason(request, self.fleet, self.ahead)))
-            if len(request.roles) > 1:  # one host that could serve it and that it may have would have been taken
+            # One host that could serve it and that it may have would have been taken; and one promise a kind will do.
+            if first and len(request.roles) > 1:
                 self._promise(request, ())
             return
         ready = cheapest_fitting(request, self._in_time(request), self.policy, self.slots.possible)

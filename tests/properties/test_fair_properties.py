@@ -112,6 +112,37 @@ def test_a_flood_delays_another_tenant_by_no_more_than_its_share(
         spent[request.tenant] += charge_of(request)
 
 
+def test_a_priority_whose_oldest_has_waited_long_shares_with_the_more_urgent() -> None:
+    urgent = [replace(one(number, "ann", 10), priority=-1, submitted=1000.0) for number in range(100)]
+    old = [replace(one(200 + number, "bob", 10), submitted=10.0) for number in range(3)]
+    new = [replace(one(300 + number, "eve", 10), submitted=1000.0) for number in range(3)]
+    queue = FairQueue(ageing_s=500.0)
+    for request in [*urgent, *old, *new]:
+        queue.put(request)
+    assert {request.tenant for request in list(queue.in_turn({}, now=509.0))[:100]} == {"ann"}
+    turns = [request.tenant for request in queue.in_turn({}, now=1000.0)]
+    assert turns[:9] == ["ann", "bob", "eve"] * 3, "and nobody's flood gets in front of eve's by growing old"
+    for request in old:
+        queue.drop(request.id)
+    assert {request.tenant for request in list(queue.in_turn({}, now=1000.0))[:100]} == {"ann"}
+
+
+@given(st.integers(0, 40), st.integers(1, 3))
+def test_nothing_waits_for_ever_behind_more_urgent_work(rounds: int, below: int) -> None:
+    """Urgent requests come one after the other; one that is less urgent is served after its wait for each priority."""
+    queue = FairQueue(ageing_s=100.0)
+    queue.put(replace(one(1, "bob", 10), priority=below, submitted=1.0))
+    for number in range(rounds):
+        now = 1.0 + number * 10.0
+        queue.put(replace(one(10 + number, "ann", 10), submitted=now))
+        served = next(iter(queue.in_turn({"ann": now}, now=now)))
+        queue.drop(served.id)
+        if served.tenant == "bob":
+            assert now - 1.0 >= 100 * below
+            return
+    assert rounds * 10.0 <= 100 * below + 10
+
+
 def test_who_has_used_less_goes_first_until_it_has_caught_up() -> None:
     requests = [one(number, "ann", 10) for number in range(20)] + [one(100 + number, "bob", 10) for number in range(20)]
     turns = [request.tenant for request in filled(requests).in_turn({"ann": 50.0})]

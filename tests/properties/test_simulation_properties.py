@@ -15,7 +15,7 @@ from lab.hosts.durations import Estimate
 from lab.hosts.model import Host, HostState
 from lab.hosts.outcome import summarize
 from lab.hosts.planner import plan
-from lab.hosts.request import Request
+from lab.hosts.request import Request, RoleRequest
 from lab.hosts.simulation import Outcome, Rules, Scenario, SimulatedJob, simulate
 from lab.hosts.slots import Limit
 from lab.hosts.workload import Shape, a_lab, a_workload
@@ -141,3 +141,60 @@ def test_two_seeds_give_two_workloads(one: int, other: int) -> None:
     hosts: list[Host] = a_lab(shape, 1)
     assert a_workload(shape, one, hosts) != a_workload(shape, other, hosts)
     assert lower_bound(hosts, []).seconds == 0
+
+
+def exact(job: SimulatedJob, **changes: object) -> SimulatedJob:
+    """The same job, taking exactly as long as is expected."""
+    estimate = Estimate(p50_s=job.seconds, p90_s=job.seconds)
+    return replace(job, request=replace(job.request, tenant="ann", priority=0, estimate=estimate, **changes))  # type: ignore[arg-type]
+
+
+@FEW
+@given(scenarios(), scenarios())
+def test_who_goes_in_front_of_a_waiting_gang_does_not_delay_it(first: Scenario, later: Scenario) -> None:
+    """Where all take as long as expected: the first of those that wait begins as if nobody came after it."""
+    hosts, rules = first.hosts, replace(first.rules, limit=None)
+    ahead = [exact(replace(job, after=()), submitted=0.0) for job in first.jobs]
+    roles = tuple(RoleRequest(role=f"r{number}") for number in range(min(2, len(hosts))))
+    gang = SimulatedJob(request=Request(id="gang", order=5, roles=roles, tenant="ann", submitted=1.0), seconds=7)
+    behind = [
+        exact(replace(job, after=()), id=f"later {job.request.id}", order=9, submitted=1.0, flight=None)
+        for job in later.jobs
+    ]
+
+    def starts(jobs: list[SimulatedJob]) -> float | None:
+        ran = simulate(Scenario(hosts=hosts, jobs=jobs, rules=rules)).ran
+        return next((one.start for one in ran if one.job.request.id == "gang"), None)
+
+    # Those that came before and wait themselves are not what this is about: they have turns before the gang's.
+    running = {one.job.request.id for one in simulate(Scenario(hosts=hosts, jobs=ahead)).ran if one.start == 0.0}
+    ahead = [job for job in ahead if job.request.id in running]
+    assert starts([*ahead, gang, *behind]) == starts([*ahead, gang])
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 6), st.integers(1, 12), st.floats(0, 500), st.sampled_from([1.0, 2.0]))
+def test_a_flood_delays_another_tenant_boundedly(hosts: int, few: int, comes: float, share: float) -> None:
+    """The n-th job of the small tenant begins when at most n/share jobs of the flood have begun since it came."""
+    length = 100.0
+    lab = [Host(name=f"h{number}", arch="x86_64") for number in range(hosts)]
+
+    def job(number: int, tenant: str, submitted: float) -> SimulatedJob:
+        request = Request(
+            id=f"{number}.{tenant}",
+            order=number,
+            roles=(RoleRequest(role="host"),),
+            tenant=tenant,
+            submitted=submitted,
+            estimate=Estimate(p50_s=length, p90_s=length),
+        )
+        return SimulatedJob(request=request, seconds=length)
+
+    flood = [job(number, "flood", 0.0) for number in range(150)]
+    small = [job(1000 + number, "small", comes) for number in range(few)]
+    rules = Rules(shares={"small": share})
+    ran = simulate(Scenario(hosts=lab, jobs=[*flood, *small], rules=rules)).ran
+    mine = [one.start for one in ran if one.job.request.tenant == "small"]
+    for number, start in enumerate(mine, start=1):
+        rounds = -(-(number + number / share + 1) // hosts)  # all hosts are taken once in each
+        assert start <= comes + length * rounds + 1e-6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,8 +15,18 @@ from lab.flights.requests import request_of
 from lab.flights.reuse import setup_key
 from lab.flights.runvars import Runvars
 from lab.flights.status import JobStatus
+from lab.hosts.durations import Estimate
 from lab.hosts.model import Health, Host, HostState, Requirement
-from lab.hosts.planner import Plan, Request, RoleRequest, check_possible, explain_impossible, plan
+from lab.hosts.planner import (
+    DEFAULT_POLICY,
+    Plan,
+    Request,
+    RoleRequest,
+    check_possible,
+    explain_impossible,
+    plan,
+)
+from lab.hosts.slots import Limit
 
 
 @pytest.fixture(autouse=True)
@@ -165,3 +176,72 @@ def test_a_full_lane_holds_nobody_up_who_needs_hosts() -> None:
         "waiting for another build to end",
         "waiting for another build to end; 1 ahead of it",
     ]
+
+
+# --- backfilling in front of a gang that waits
+
+
+def lengths(p90: float) -> dict[str, object]:
+    return {"estimate": Estimate(p50_s=p90 / 2, p90_s=p90)}
+
+
+def backfilled(
+    *, back: float, p90: float, waited: float = 0.0, limit: Limit | None = None, lab: list[Host] | None = None
+) -> list[str]:
+    """Who starts where a pair waits for h2, which is back in so many seconds, and a job of so many is behind."""
+    hosts = lab or [a_host("h1"), a_host("h2", state=HostState.LEASED)]
+    queue = [request("1.gang", 0, *pair(), submitted=1000.0), request("2.short", 1, **lengths(p90))]
+    decided = plan(hosts, queue, back={"h2": back}.__getitem__, now=1000.0 + waited, limit=limit)
+    return [one.request for one in decided.start]
+
+
+def test_a_job_that_ends_before_a_gang_can_begin_goes_in_front_of_it() -> None:
+    assert backfilled(back=600, p90=600) == ["2.short"]
+    assert backfilled(back=600, p90=601) == []
+    assert backfilled(back=0, p90=1) == []
+
+
+def test_nobody_knows_when_a_host_comes_back_so_it_keeps_nobody_waiting() -> None:
+    assert backfilled(back=math.inf, p90=100_000) == ["2.short"]
+
+
+def test_a_gang_that_has_waited_too_long_lets_nobody_pass() -> None:
+    assert backfilled(back=600, p90=10, waited=DEFAULT_POLICY.patience) == ["2.short"]
+    assert backfilled(back=600, p90=10, waited=DEFAULT_POLICY.patience + 1) == []
+
+
+def test_a_gang_keeps_no_more_hosts_than_it_needs() -> None:
+    lab = [a_host("h0", "hvm", "equiv-b"), a_host("h1"), a_host("h2", state=HostState.LEASED)]
+    queue = [request("1.gang", 0, *pair()), *(request(f"2.{number}", number, **lengths(900)) for number in (1, 2))]
+    decided = plan(lab, queue, back={"h2": 600.0}.__getitem__)
+    assert [(one.request, dict(one.hosts)) for one in decided.start] == [("2.1", {"host": "h0"})]
+    assert len(plan(lab, queue).waiting) == 3, "without knowing who comes back, it keeps all"
+
+
+def test_the_places_of_a_gang_may_be_used_until_it_can_begin() -> None:
+    """Two may run. The pair waits for h2; h3 is neither's, and its place is the gang's."""
+    limit = Limit(hosts=frozenset({"h1", "h2", "h3"}), running=2)
+    lab = [a_host("h1"), a_host("h2", state=HostState.LEASED), a_host("h3", "other", "equiv-c")]
+    other = RoleRequest(role="host", requirement=Requirement("other"))
+
+    def started(p90: float) -> list[str]:
+        queue = [request("1.gang", 0, *pair()), request("2.other", 1, other, **lengths(p90))]
+        return [one.request for one in plan(lab, queue, back={"h2": 600.0}.__getitem__, limit=limit).start]
+
+    assert started(500) == ["2.other"]
+    assert started(700) == []
+    ready = [a_host("h1"), a_host("h2"), a_host("h3", "other", "equiv-c", state=HostState.LEASED)]
+    queue = [request("1.gang", 0, *pair()), request("2.short", 1, **lengths(500)), request("2.long", 2, **lengths(700))]
+    decided = plan(ready, queue, back={"h3": 600.0}.__getitem__, limit=limit)
+    assert [one.request for one in decided.start] == ["2.short"], "the pair's hosts are free, its place is not"
+    assert decided.waiting[0].for_place
+
+
+def test_all_hosts_of_a_job_are_of_one_site() -> None:
+    lab = [a_host("h1", site="north"), a_host("h2", site="south"), a_host("h3", site="south")]
+    assert hosts_of(plan(lab, [request("1.a", 0, *pair())]), "1.a") == {"src": "h2", "dst": "h3"}
+    assert hosts_of(plan(lab[:2], [request("1.a", 0, *pair())]), "1.a") == {}
+    both = RoleRequest(role="a"), RoleRequest(role="b")
+    limit = Limit(hosts=frozenset({"h1", "h2"}), running=2)
+    assert not plan(lab[:2], [request("1.a", 0, *both)], limit=limit).start
+    assert not plan(lab[:2], [request("1.a", 0, *both)]).waiting[0].possible
