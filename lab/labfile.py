@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from lab.errors import ConfigError
 from lab.flights.model import TENANT
+from lab.flights.retention import Retention
 from lab.flights.starvation import StarvationRule
 from lab.hosts.durations import Estimate
 from lab.hosts.health import Rules
@@ -165,6 +166,13 @@ class StarvationSettings(_Settings):
     least_h: float = Field(default=4.0, ge=0, le=24 * 365)
 
 
+class RetentionSettings(_Settings):
+    """The `[retention]` table: for how many days after a flight's end `lab prune` keeps its logs."""
+
+    real_days: int = Field(default=365, ge=0, le=36_500)
+    other_days: int = Field(default=90, ge=0, le=36_500)
+
+
 class LabFile(_Settings):
     """A lab as its operator described it. Read it with `load_lab_file`."""
 
@@ -174,6 +182,7 @@ class LabFile(_Settings):
     health: HealthSettings = HealthSettings()
     starvation: StarvationSettings = StarvationSettings()
     coverage: dict[str, dict[str, DemandedShare]] = Field(default_factory=dict)
+    retention_: RetentionSettings = Field(default=RetentionSettings(), alias="retention")
     host: tuple[HostSettings, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")
@@ -216,6 +225,10 @@ class LabFile(_Settings):
         """How many of the emulated hosts may run at once; None when all may."""
         most = self.lab.emulated_at_once
         return None if most is None else Limit(hosts=frozenset(self._indices()), running=most)
+
+    def retention(self) -> Retention:
+        """How long logs are kept."""
+        return Retention(real_days=self.retention_.real_days, other_days=self.retention_.other_days)
 
     def starvation_rule(self) -> StarvationRule:
         """When a job is given up."""

@@ -11,6 +11,7 @@ from lab.cli import (
     blockage,
     build,
     db,
+    doctor,
     flight,
     health,
     host,
@@ -19,6 +20,7 @@ from lab.cli import (
     lease,
     matrix,
     plan,
+    prune,
     serve,
     simulate,
     tree,
@@ -78,6 +80,8 @@ main.add_command(tree.tree)
 main.add_command(trial.try_)
 main.add_command(build.build)
 main.add_command(db.db)
+main.add_command(doctor.doctor)
+main.add_command(prune.prune_)
 main.add_command(serve.serve)
 main.add_command(serve.leader)
 main.add_command(worker.worker)

@@ -197,6 +197,13 @@ def newest_job_on(session: Session, *, recipe: str, host: str) -> Job | None:
     return _job(row, steps=False) if row is not None else None
 
 
+def finished_flights(session: Session) -> list[tuple[int, Blessing, datetime]]:
+    """The flights that have ended: number, what each was intended as, and when it ended."""
+    query = select(FlightRow.id, FlightRow.intended, FlightRow.finished).where(FlightRow.finished.is_not(None))
+    rows = session.execute(query.order_by(FlightRow.id))
+    return [(number, Blessing(intended), finished) for number, intended, finished in rows if finished is not None]
+
+
 def unfinished_flights(session: Session) -> list[int]:
     """Flights that still have a job to run or running, or that were not closed yet."""
     return list(session.scalars(select(FlightRow.id).where(FlightRow.finished.is_(None)).order_by(FlightRow.id)))
