@@ -332,6 +332,15 @@ class ChangeRow(Base):
     name: Mapped[short]
 
 
+class TermRow(Base):
+    """The number of the term of whoever leads; one row."""
+
+    __tablename__ = "terms"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    term: Mapped[int]
+
+
 class DurationRow(Base):
     """How long the latest attempts at something took on one class of hosts, in seconds, the newest first."""
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from lab.context import Lab
 from lab.db import flights, hosts
+from lab.db.terms import DeposedError, begin_term, check_term
 from lab.services.begin_leases import begin_leases, next_lease_change
 from lab.services.clocks import ClockWatch
 from lab.services.expire import expire_leases
@@ -25,13 +26,20 @@ log = logging.getLogger(__name__)
 LONGEST_WAIT_S = 10.0
 """A safety net: lost rings and lost messages cost at most this long."""
 
+DEPOSED_S = 1.0
+"""Within so long whoever has lost the lock notices."""
+
 RELOAD_S = 300.0
 """A safety net: everything is read anew after so long, or after fifty times what reading takes if that is longer."""
 
 
 def lead(lab: Lab, stop: threading.Event) -> None:
-    """Plan until `stop` is set (ring the bell after setting it). Start from the database alone, at any moment."""
+    """Plan until `stop` is set (ring the bell after setting it). Start from the database alone, at any moment.
+
+    Each transaction is one of our term: once another leader has begun its own, ours write nothing.
+    """
     scheduler: Scheduler | None = None
+    term = 0
     reload_at = remind_at = tend_at = 0.0
     clocks = ClockWatch(grace_s=max(CLAIM_S, lab.settings.lease_s))
     explaining = Explaining(lab)
@@ -40,7 +48,11 @@ def lead(lab: Lab, stop: threading.Event) -> None:
     while not stop.is_set():
         pause = LONGEST_WAIT_S
         try:
+            if scheduler is None:
+                with lab.sessions.begin() as session:
+                    term = begin_term(session)
             with lab.sessions.begin() as session:
+                check_term(session, term)
                 if scheduler is None or time.monotonic() > reload_at:
                     scheduler, took = _begin(session, lab)
                     reload_at = time.monotonic() + max(RELOAD_S, 50 * took)
@@ -57,6 +69,7 @@ def lead(lab: Lab, stop: threading.Event) -> None:
                     pause = min(pause, max(0.0, (change - lab.clock()).total_seconds()))
             if time.monotonic() > tend_at:
                 with lab.sessions.begin() as session:
+                    check_term(session, term)
                     tend_hosts(session, lab)
                     starve_jobs(session, lab)
                 tend_at = time.monotonic() + LONGEST_WAIT_S
@@ -65,12 +78,17 @@ def lead(lab: Lab, stop: threading.Event) -> None:
             if quiet and time.monotonic() > remind_at:
                 remind(lab)
                 remind_at = time.monotonic() + LONGEST_WAIT_S / 2
+        except DeposedError as error:
+            log.warning("somebody else leads: %s", error)
+            scheduler, pause = None, 2 * DEPOSED_S  # by then the lock has told us to stop; or it was a mistake
         except Exception:
             # The database or the broker is away, or somebody was quicker: nothing that another look would not settle,
             # and there is nobody else to lead. What was remembered may not be what was written.
             log.exception("the leader failed; trying again")
             scheduler, pause = None, 1.0
-        quiet = not lab.bell.wait(pause)
+        if scheduler is None:
+            stop.wait(pause)  # no ring makes this quicker
+        quiet = not lab.bell.wait(0.0 if scheduler is None else pause)
     explaining.end()
 
 
