@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -12,12 +13,17 @@ from lab.hosts.durations import Estimate
 from lab.hosts.fair import FairQueue
 from lab.hosts.fleet import Fleet
 from lab.hosts.planner import Plan, plan_in_turn
-from lab.hosts.request import Kind, Request
+from lab.hosts.request import Kind, Request, kind_of
 from lab.hosts.runs import Runs
+from lab.hosts.scarcity import Scarcity
 from lab.hosts.slots import Limit
 
 LOOK_AHEAD = 64
 """Requests of each kind that are looked at beside those that could start, where places are few."""
+
+
+ENDING = 2.0
+"""Requests of a kind are ending when all that waits is less work for each host than so many of the longest of them."""
 
 
 class Allocator:
@@ -39,6 +45,18 @@ class Allocator:
         self._policy, self._limit = policy, limit
         self._expected = expected
         self._possible = Possible(self.fleet)
+        self._scarcity = Scarcity(self.fleet)
+        self._keeping: dict[str, float] = {}
+        """since when hosts have been kept for those that wait"""
+
+    def put(self, request: Request) -> None:
+        """A request begins to wait, or waits with other words."""
+        self.queue.put(request)
+
+    def drop(self, request_id: str) -> None:
+        """A request waits no more."""
+        self.queue.drop(request_id)
+        self._keeping.pop(request_id, None)
 
     def decide(
         self,
@@ -74,9 +92,9 @@ class Allocator:
             return max(lanes.get(lane, 0), 0) + 1 if lane else 0
 
         in_lanes = self.queue.in_turn(used, places, now=now) if any(one.lane for one in samples.values()) else ()
-        return plan_in_turn(
+        decided = plan_in_turn(
             self.fleet,
-            self._as_expected(self._with_set_ups(self.queue.in_turn(used, most, now=now))),
+            self._as_expected(self._with_set_ups(self.queue.in_turn(used, most, now=now, ending=self.ending))),
             without_hosts=self._as_expected(in_lanes),
             possible=self._possible,
             policy=self._policy,
@@ -84,9 +102,42 @@ class Allocator:
             limit=self._limit,
             left=left,
             back=back or (lambda name: self.runs.back(name, now)),
-            now=now,
+            held={job: now - since for job, since in self._keeping.items()},
             whole=whole,
+            shortest=self.queue.shortest,
+            spared=self._spared(samples) if not whole else None,
         )
+        for job in decided.keeping:
+            self._keeping.setdefault(job, now)
+        return decided
+
+    def _spared(self, samples: Mapping[Kind, Request]) -> Callable[[Request], AbstractSet[str]] | None:
+        """Which free hosts a request leaves to those that can run on no others, unless they are less urgent."""
+        scarce = self._scarcity.scarce(samples, self.queue.work)
+        scarce = [names for names in scarce if not names.isdisjoint(self.fleet.free)]
+        if not scarce:
+            return None
+        urgency = {
+            names: min(priority for kind in self._scarcity.within(names) for priority in self.queue.priorities(kind))
+            for names in scarce
+        }
+
+        def spared(request: Request) -> AbstractSet[str]:
+            priority = self.queue.requests[request.id].priority
+            return self._scarcity.left_to_others(
+                kind_of(request), [names for names in scarce if urgency[names] <= priority]
+            )
+
+        return spared
+
+    def ending(self, kind: Kind) -> bool:
+        """Whether so little waits that the longest request of a kind could be what all wait for in the end."""
+        work, hosts = sum(self.queue.work.values()), len(self.fleet.usable)
+        longest = ENDING * self.queue.longest[kind]
+        if work >= longest * hosts:
+            return False
+        able = {role.requirement: self.fleet.able(role.requirement) for role in self.queue.samples()[kind].roles}
+        return self.queue.work[kind] < longest * max(1, max((len(names) for names in able.values()), default=0))
 
     def _as_expected(self, turns: Iterable[Request]) -> Iterator[Request]:
         """The requests as the planner is to see them: their turn is all that counts, not their priority."""

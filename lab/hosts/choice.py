@@ -29,7 +29,7 @@ class Policy:
     suspect: float = 600.0
     avoid: float = 86_400.0
     patience: float = 3600.0
-    """after so long a gang that waits keeps every free host that it could use, whoever could end in time"""
+    """after keeping hosts for so long in vain, a gang keeps every free one that it could use, whoever ends in time"""
 
 
 DEFAULT_POLICY: Final = Policy()

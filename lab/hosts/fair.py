@@ -38,8 +38,8 @@ def estimate_of(request: Request) -> Estimate:
 _Line = list[tuple[int, str]]
 """The requests of one tenant, priority and kind: (order, id), sorted."""
 
-_Head = tuple[int, str, int, int, Kind, _Line]
-"""Who is next in a line: its order and id, the line's number, its place in it, the line's kind, and the line."""
+_Head = tuple[float, int, str, int, int, Kind, _Line]
+"""Who is next in a line: how much it matters, its order and id, the line's number, its place, the kind, the line."""
 
 
 @dataclass
@@ -51,6 +51,13 @@ class FairQueue:
     expected: Callable[[Request], Estimate] = field(default=estimate_of, compare=False)
     """how long a request will take, as is known at the time of asking"""
     requests: dict[str, Request] = field(default_factory=dict)
+    shortest: float = field(default=math.inf, compare=False)
+    """in seconds: none of those that wait was said to take less when it came (nine times out of ten)"""
+    work: dict[Kind, float] = field(default_factory=dict, compare=False)
+    """the host-seconds that those of a kind were expected to take when they came"""
+    longest: dict[Kind, float] = field(default_factory=dict, compare=False)
+    """in seconds: none of a kind was expected to take longer when it came (even odds)"""
+    _charges: dict[str, float] = field(default_factory=dict, compare=False)
     _lines: dict[int, dict[str, dict[Kind, _Line]]] = field(default_factory=dict)
     """priority -> tenant -> kind -> line"""
     _submitted: dict[int, list[tuple[float, str]]] = field(default_factory=dict, compare=False)
@@ -63,6 +70,7 @@ class FairQueue:
     def put(self, request: Request) -> None:
         """A request begins to wait, or waits with other words."""
         self.drop(request.id)
+        self.shortest = min(self.shortest if self.requests else math.inf, self.expected(request).p90_s)
         self.requests[request.id] = request
         heapq.heappush(self._submitted.setdefault(request.priority, []), (request.submitted, request.id))
         kinds = self._lines.setdefault(request.priority, {}).setdefault(request.tenant, {})
@@ -71,6 +79,10 @@ class FairQueue:
             kinds[kind] = []
             self._of_kind.setdefault(kind, {})[request.priority, request.tenant] = kinds[kind]
         bisect.insort(kinds[kind], (request.order, request.id))
+        expected = self.expected(request)
+        self._charges[request.id] = charge_of(request, expected)
+        self.work[kind] = self.work.get(kind, 0.0) + self._charges[request.id]
+        self.longest[kind] = max(self.longest.get(kind, 0.0), expected.p50_s)
         for key in self._set_ups(request):
             self._set_up.setdefault(key, set()).add(request.id)
 
@@ -82,13 +94,14 @@ class FairQueue:
         tenants = self._lines[request.priority]
         kinds = tenants[request.tenant]
         kind = kind_of(request)
+        self.work[kind] -= self._charges.pop(request_id)
         line = kinds[kind]
         del line[bisect.bisect_left(line, (request.order, request.id))]
         if not line:
             del kinds[kind]
             del self._of_kind[kind][request.priority, request.tenant]
             if not self._of_kind[kind]:
-                del self._of_kind[kind]
+                del self._of_kind[kind], self.work[kind], self.longest[kind]
         if not kinds:
             del tenants[request.tenant]
         if not tenants:
@@ -103,17 +116,28 @@ class FairQueue:
         """Every kind that waits, with one request of it."""
         return {kind: self.requests[next(iter(lines.values()))[0][1]] for kind, lines in self._of_kind.items()}
 
+    def priorities(self, kind: Kind) -> set[int]:
+        """The priorities of those of a kind that wait."""
+        return {priority for priority, _tenant in self._of_kind.get(kind, ())}
+
     def for_set_up(self, flight: int, setup_key: str) -> list[Request]:
         """Who could take a host over that is set up so, by age; at most a few."""
         found = [self.requests[one] for one in self._set_up.get((flight, setup_key), ())]
         return heapq.nsmallest(3, found, key=lambda request: (request.priority, request.order, request.id))
 
     def in_turn(
-        self, used: Mapping[str, float], most: Callable[[Kind], int] | None = None, *, now: float = 0.0
+        self,
+        used: Mapping[str, float],
+        most: Callable[[Kind], int] | None = None,
+        *,
+        now: float = 0.0,
+        ending: Callable[[Kind], bool] = lambda _kind: False,
     ) -> Iterator[Request]:
         """The requests in the order in which they are served; of each kind at most `most` of them (None: all).
 
-        `used` are the host-seconds of each tenant; `now` is in seconds since the epoch.
+        `used` are the host-seconds of each tenant; `now` is in seconds since the epoch. Of a tenant's requests those of
+        kinds that are `ending` come first, and of them the longest: else all would wait for one that began last
+        (longest processing time first, Graham 1969).
         """
         left = {kind: math.inf if most is None else most(kind) for kind in self._of_kind}
         virtual = {
@@ -129,15 +153,16 @@ class FairQueue:
             while turns:
                 _behind, tenant = heapq.heappop(turns)
                 if tenant not in heads:
-                    heads[tenant] = self._heads(tenant, priorities, left)
+                    heads[tenant] = self._heads(tenant, priorities, left, ending)
                 mine = heads[tenant]
-                while mine and left[mine[0][4]] <= 0:
+                while mine and left[mine[0][5]] <= 0:
                     heapq.heappop(mine)
                 if not mine:
                     continue
-                _order, request_id, number, place, kind, line = mine[0]
+                ahead, _order, request_id, number, place, kind, line = mine[0]
                 if place + 1 < len(line):
-                    heapq.heapreplace(mine, (*line[place + 1], number, place + 1, kind, line))
+                    when = self._when(line[place + 1][1]) if ahead < 0 else 0.0
+                    heapq.heapreplace(mine, (when, *line[place + 1], number, place + 1, kind, line))
                 else:
                     heapq.heappop(mine)
                 request = self.requests[request_id]
@@ -146,15 +171,26 @@ class FairQueue:
                 heapq.heappush(turns, (virtual[tenant], tenant))
                 yield request
 
-    def _heads(self, tenant: str, priorities: Sequence[int], left: Mapping[Kind, float]) -> list[_Head]:
+    def _heads(
+        self, tenant: str, priorities: Sequence[int], left: Mapping[Kind, float], ending: Callable[[Kind], bool]
+    ) -> list[_Head]:
         """Who is next in each line of a tenant, as a heap."""
         found: list[_Head] = []
         for priority in priorities:
             for kind, line in self._lines[priority].get(tenant, {}).items():
-                if left[kind] > 0:
-                    found.append((*line[0], len(found), 0, kind, line))
+                if left[kind] <= 0:
+                    continue
+                when = 0.0
+                if ending(kind):
+                    line = sorted(line, key=lambda one: (self._when(one[1]), one))
+                    when = self._when(line[0][1])
+                found.append((when, *line[0], len(found), 0, kind, line))
         heapq.heapify(found)
         return found
+
+    def _when(self, request_id: str) -> float:
+        """Where a request stands among those whose kind is ending; always before all others."""
+        return -self.expected(self.requests[request_id]).p50_s - 1.0
 
     def _levels(self, now: float) -> list[list[int]]:
         """The priorities that wait, the most urgent first; those that count as equally urgent together."""

@@ -12,6 +12,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
@@ -77,11 +78,15 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to start now, who waits, and which free hosts to power off so that somebody who waits can start."""
+    """What to start now, who waits, and which free hosts to power off so that somebody who waits can start.
+
+    `keeping` are the requests for which hosts or places are kept until they can begin.
+    """
 
     start: tuple[Assignment, ...] = ()
     waiting: tuple[Waiting, ...] = ()
     power_off: tuple[str, ...] = ()
+    keeping: tuple[str, ...] = ()
 
 
 def plan(
@@ -92,13 +97,13 @@ def plan(
     limit: Limit | None = None,
     left: Mapping[str, float] = MappingProxyType({}),
     back: Callable[[str], float] | None = None,
-    now: float = 0.0,
+    held: Mapping[str, float] = MappingProxyType({}),
 ) -> Plan:
     """Decide what starts now; `lanes` tells the free places of each. The order of the inputs does not matter.
 
     `left` is in how many seconds a host is promised to somebody else: a job starts on it only if nine times out of ten
     it ends before that. `back` tells in how many seconds a host that somebody has is expected back; without it, a gang
-    that waits keeps all free hosts that it could use. `now` is in seconds since the epoch.
+    that waits keeps all free hosts that it could use. `held` is for how many seconds gangs (by id) have kept hosts.
     """
     fleet = Fleet(hosts)
     queue = sorted(requests, key=lambda request: (request.priority, request.order, request.id))
@@ -112,7 +117,7 @@ def plan(
         limit=limit,
         left=left,
         back=back,
-        now=now,
+        held=held,
     )
 
 
@@ -127,16 +132,20 @@ def plan_in_turn(
     limit: Limit | None = None,
     left: Mapping[str, float] = MappingProxyType({}),
     back: Callable[[str], float] | None = None,
-    now: float = 0.0,
+    held: Mapping[str, float] = MappingProxyType({}),
     whole: bool = True,
+    shortest: float = 0.0,
+    spared: Callable[[Request], AbstractSet[str]] | None = None,
 ) -> Plan:
     """The same for requests that are in turn already, those `without_hosts` apart.
 
-    Unless the `whole` plan is wanted, no further ones are looked at once there is no host left to be had, and of each
-    kind only the first one that waits is told.
-    `possible` remembers from one plan of a fleet to the next.
+    Unless the `whole` plan is wanted, no further ones are looked at once there is no host left to be had by one that
+    takes `shortest` seconds (nine times out of ten), and of each kind only the first one that waits is told.
+    `spared` are hosts that a request for one host leaves to those behind, if they can use them. `possible` remembers
+    from one plan of a fleet to the next.
     """
-    queue = _Queue(fleet, policy, limit, left, back, now, possible, whole)
+    gave_way: list[Request] = []
+    queue = _Queue(fleet, policy, limit, left, back, held, possible, whole)
     _fill_lanes(without_hosts, lanes, queue.start, queue.waiting)
     # Neighbours of one priority and flight are put together.
     for _key, neighbours in itertools.groupby(turns, key=lambda one: (one.priority, one.flight or one.id)):
@@ -145,12 +154,25 @@ def plan_in_turn(
         # them up anew. Jobs of other flights are never overtaken.
         reusing = {request.id for request in group if queue.stands_ready(request) and queue.take(request, reused=True)}
         for place, request in enumerate(group):
-            if request.id not in reusing and not queue.take(request):
+            if request.id in reusing:
+                pass
+            elif spared is not None and len(request.roles) == 1 and (others := spared(request)):
+                if not queue.take_from(request, but=others):
+                    gave_way.append(request)
+            elif not queue.take(request):
                 queue.wait(request, behind=group[place + 1 :])
             queue.ahead += 1
-        if not whole and not queue.pool.hosts:
+        if not whole and all(queue.left.get(name, math.inf) < shortest for name in queue.pool.hosts):
             break
-    return Plan(start=tuple(queue.start), waiting=tuple(queue.waiting), power_off=tuple(sorted(queue.power_off)))
+    for request in gave_way:
+        if not queue.take(request):
+            queue.wait(request, behind=())
+    return Plan(
+        start=tuple(queue.start),
+        waiting=tuple(queue.waiting),
+        power_off=tuple(sorted(queue.power_off)),
+        keeping=tuple(queue.keeping),
+    )
 
 
 class _Queue:
@@ -163,11 +185,11 @@ class _Queue:
         limit: Limit | None,
         left: Mapping[str, float],
         back: Callable[[str], float] | None,
-        now: float,
+        held: Mapping[str, float],
         possible: Possible,
         whole: bool,
     ) -> None:
-        self.fleet, self.policy, self.back, self.now, self.possible = fleet, policy, back, now, possible
+        self.fleet, self.policy, self.back, self.held, self.possible = fleet, policy, back, held, possible
         self.whole = whole
         self.left = dict(left)
         self.slots = Slots(limit, fleet.everyone() if limit else ())
@@ -176,6 +198,7 @@ class _Queue:
         self.waiting: list[Waiting] = []
         self.power_off: list[str] = []
         self.ahead = 0
+        self.keeping: list[str] = []
         self.told: set[Kind] = set()
         """kinds of which one waits"""
         self.promised: set[str] = set()
@@ -199,15 +222,27 @@ class _Queue:
         if chosen is None:
             self.refused[kind] = length
             return False
-        standing = frozenset(role.role for role in request.roles if is_set_up(request, role, chosen[role.role]))
-        if reused and len(standing) < len(request.roles):
+        if reused and not all(is_set_up(request, role, chosen[role.role]) for role in request.roles):
             return False
+        self._start(request, chosen)
+        return True
+
+    def _start(self, request: Request, chosen: Mapping[str, Host]) -> None:
+        standing = frozenset(role.role for role in request.roles if is_set_up(request, role, chosen[role.role]))
         for host in chosen.values():
             self.pool.remove(host.name)
         hosts = MappingProxyType({role: host.name for role, host in chosen.items()})
         self.slots.start(hosts.values())
         self.start.append(Assignment(request=request.id, hosts=hosts, reused=standing))
-        return True
+
+    def take_from(self, request: Request, *, but: AbstractSet[str]) -> bool:
+        """Give a request a host, if one can be had now that is not among those left to others."""
+        enough = self._for_long_enough(request)
+        in_time = lambda name: name not in but and (enough is None or enough(name))  # noqa: E731
+        chosen = cheapest(request, self.pool, self.policy, in_time)
+        if chosen is not None:
+            self._start(request, chosen)
+        return chosen is not None
 
     def _choose(self, request: Request) -> dict[str, Host] | None:
         if self.slots.unlimited:
@@ -253,6 +288,7 @@ class _Queue:
             self._promise(request, names)
         else:  # its hosts are there, but too many would run
             until = self._place_free(request, names)
+            self.keeping.append(request.id)
             self.slots.claim(names, until)
             self._make_room(behind)
             reason = f"waiting for a place: {self.slots.told()}{place_told(self.ahead)}"
@@ -280,6 +316,7 @@ class _Queue:
                 begins, kept = NEVER, wanted
             else:
                 kept = [name for name in names if name in self.pool.hosts]
+            self.keeping.append(request.id)
             self.promised.update(names)
             self.slots.claim(names, begins)
             self._keep(kept, begins)
@@ -303,7 +340,7 @@ class _Queue:
                 self.pool.remove(name)
 
     def _impatient(self, request: Request) -> bool:
-        return request.submitted > 0 and self.now - request.submitted > self.policy.patience
+        return self.held.get(request.id, 0.0) > self.policy.patience
 
     def _first_together(self, request: Request, back: Callable[[str], float]) -> tuple[float, list[str]] | None:
         """In how many seconds all hosts that a request needs are expected to be there at one time, and which."""

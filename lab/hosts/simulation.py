@@ -146,14 +146,14 @@ class _Lab:
     def _may_wait(self, job_id: str, now: float) -> None:
         if job_id in self.came and not self.needs[job_id]:
             self.ready[job_id] = now
-            self.allocator.queue.put(self.jobs[job_id].request)
+            self.allocator.put(self.jobs[job_id].request)
 
     def _starts(self, job_id: str, hosts: Mapping[str, str], now: float) -> None:
         job = self.jobs[job_id]
         one = Ran(job=job, ready=self.ready[job_id], start=now, end=now + job.seconds, hosts=hosts)
         self.ran.append(one)
         self.running[job_id] = one
-        self.allocator.queue.drop(job_id)
+        self.allocator.drop(job_id)
         for name in hosts.values():
             self._stands(name, HostState.LEASED)
         self.building += not hosts

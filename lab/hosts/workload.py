@@ -12,7 +12,7 @@ from lab.hosts.model import Host, Requirement
 from lab.hosts.request import Request, RoleRequest
 from lab.hosts.simulation import SimulatedJob
 
-_ASKED: Sequence[tuple[str, float]] = (
+ASKED: Sequence[tuple[str, float]] = (
     ('arch == "x86_64"', 40),
     ('arch == "x86_64" and hvm', 20),
     ('arch == "arm64"', 17),
@@ -58,10 +58,15 @@ def a_lab(shape: Shape, seed: int) -> list[Host]:
     return found
 
 
-def a_workload(shape: Shape, seed: int, hosts: Sequence[Host]) -> list[SimulatedJob]:
-    """Flights of tenants, some of whom ask for much more than others; nothing that the hosts could never serve."""
+def a_workload(
+    shape: Shape, seed: int, hosts: Sequence[Host], asks: Sequence[tuple[str, float]] = ASKED
+) -> list[SimulatedJob]:
+    """Flights of tenants, some of whom want much more than others; nothing that the hosts could never serve.
+
+    `asks` are requirements and how often each is asked for.
+    """
     chance = random.Random(f"jobs {seed}")  # noqa: S311
-    asked = [(Requirement(text), weight) for text, weight in _ASKED]
+    asked = [(Requirement(text), weight) for text, weight in asks]
     asked = [(one, weight) for one, weight in asked if any(map(one.matches, hosts))]
     paired = {one for one, _weight in asked if _pair(one, hosts)}
     usual = [chance.choice(_LENGTHS) * chance.uniform(0.8, 1.2) for _ in range(_TESTS)]

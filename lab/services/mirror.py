@@ -328,7 +328,7 @@ class Mirror:
     def _submit(self, one: Queued, outputs: Mapping[str, str]) -> None:
         request = self._request(one)
         self.ready[one.job.id] = Waiting(queued=one, request=request, outputs=outputs)
-        self.allocator.queue.put(request)
+        self.allocator.put(request)
 
     def _request(self, one: Queued) -> Request:
         return request_of(
@@ -340,7 +340,7 @@ class Mirror:
         )
 
     def _forget(self, job_id: str) -> None:
-        self.allocator.queue.drop(job_id)
+        self.allocator.drop(job_id)
         for kept in (self.ready, self.blocked, self.hopeless):
             kept.pop(job_id, None)
         for key in self._needs.pop(job_id, ()):

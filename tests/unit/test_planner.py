@@ -186,12 +186,12 @@ def lengths(p90: float) -> dict[str, object]:
 
 
 def backfilled(
-    *, back: float, p90: float, waited: float = 0.0, limit: Limit | None = None, lab: list[Host] | None = None
+    *, back: float, p90: float, kept: float = 0.0, limit: Limit | None = None, lab: list[Host] | None = None
 ) -> list[str]:
     """Who starts where a pair waits for h2, which is back in so many seconds, and a job of so many is behind."""
     hosts = lab or [a_host("h1"), a_host("h2", state=HostState.LEASED)]
-    queue = [request("1.gang", 0, *pair(), submitted=1000.0), request("2.short", 1, **lengths(p90))]
-    decided = plan(hosts, queue, back={"h2": back}.__getitem__, now=1000.0 + waited, limit=limit)
+    queue = [request("1.gang", 0, *pair()), request("2.short", 1, **lengths(p90))]
+    decided = plan(hosts, queue, back={"h2": back}.__getitem__, held={"1.gang": kept}, limit=limit)
     return [one.request for one in decided.start]
 
 
@@ -205,9 +205,9 @@ def test_nobody_knows_when_a_host_comes_back_so_it_keeps_nobody_waiting() -> Non
     assert backfilled(back=math.inf, p90=100_000) == ["2.short"]
 
 
-def test_a_gang_that_has_waited_too_long_lets_nobody_pass() -> None:
-    assert backfilled(back=600, p90=10, waited=DEFAULT_POLICY.patience) == ["2.short"]
-    assert backfilled(back=600, p90=10, waited=DEFAULT_POLICY.patience + 1) == []
+def test_a_gang_that_has_kept_hosts_too_long_lets_nobody_pass() -> None:
+    assert backfilled(back=600, p90=10, kept=DEFAULT_POLICY.patience) == ["2.short"]
+    assert backfilled(back=600, p90=10, kept=DEFAULT_POLICY.patience + 1) == []
 
 
 def test_a_gang_keeps_no_more_hosts_than_it_needs() -> None:
