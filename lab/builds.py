@@ -55,6 +55,9 @@ _CROSS: Final = {"amd64": (), "arm64": ("XEN_TARGET_ARCH=arm64", "CROSS_COMPILE=
 _FIXED: Final = (
     "XEN_WHOAMI=lab", "XEN_DOMAIN=lab", "XEN_BUILD_HOST=lab", "XEN_BUILD_DATE=2000-01-01", "XEN_BUILD_TIME=00:00:00",
 )  # fmt: skip
+# Symbols of programs are large and of no use. What boots (hvmloader, xen-shim) is left as it is: its headers say how
+# much memory it needs beyond the file, and strip would make that the length of the file.
+_STRIP: Final = "find dist-lab -type f -not -path '*/boot/*' -exec strip --strip-unneeded {} +"
 _CONFIGURE: Final = (
     "./configure", "--prefix=/usr", "--libdir=/usr/lib/x86_64-linux-gnu", "--disable-docs", "--disable-stubdom",
     "--disable-ocamltools", "--disable-golang", "--disable-rombios", "--disable-qemu-traditional",
@@ -139,6 +142,8 @@ class BuildStore:
             "builder": f"{image.name} {image.digest} {json.dumps(dict(image.versions), sort_keys=True)}",
             "fragment": kconfig(request.config, request.arch) if part == HYPERVISOR else "",
         }
+        if part == TOOLS:
+            facts["strip"] = _STRIP
         if part == POLICIES:
             facts["policies"] = self._policy_folder.digest()
         return Plan(
@@ -257,7 +262,7 @@ class BuildStore:
         make = ["make", *_FIXED, "CONFIG_TESTS=n"]  # the tree's own tests take as long as all the rest
         run([*make, _jobs(), "build-tools"])
         run([*make, "install-tools", "DESTDIR=/tmp/build/dist-lab"])
-        run(["sh", "-c", "find dist-lab -type f -exec strip --strip-unneeded {} + 2>/dev/null || true"])
+        run(["sh", "-c", f"{_STRIP} 2>/dev/null || true"])
         if (source / "dist-lab").is_symlink():
             raise StepFailure("the toolstack was installed elsewhere: its folder is a link")
         entries = tools_entries(source / "dist-lab", builder)
