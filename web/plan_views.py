@@ -10,7 +10,7 @@ from typing import Final
 
 from lab.flights.model import Window
 from lab.services.show_plan import HostPlan, PlanView, Span
-from web.views import job_url, spread
+from web.times import job_url, spread
 
 PAST: Final = 0.08
 """How much of the width lies before now."""

@@ -11,7 +11,9 @@ from lab.flights.plain_text import clean, clean_piece
 from lab.flights.recipe import Recipe, Role, run
 from lab.flights.status import Blessing, JobStatus, StepStatus
 from web.filters import ago, breakable, duration
-from web.views import grid, job_page, merge_order, tally
+from web.flight_views import tally
+from web.grid_views import grid, merge_order
+from web.job_views import job_page
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PAIR = Recipe(

@@ -10,7 +10,8 @@ from fastapi.responses import HTMLResponse
 from lab.db.flights import last_event, list_branches, list_flights, load_flight, resolve_flight
 from lab.flights.coverage import coverage_of
 from web.deps import LabDep, PagesDep, RecipesDep, SessionDep
-from web.views import flight_line, grid
+from web.flight_views import flight_line
+from web.grid_views import grid
 
 PAGE = 50
 router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)

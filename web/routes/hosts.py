@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from lab.db.flights import last_event, list_flights
 from lab.db.hosts import HostView, health_history, list_hosts, load_host
 from web.deps import LabDep, PagesDep, SessionDep
-from web.views import holder_url, jobs_on
+from web.host_views import holder_url, jobs_on
 
 LOOK_BACK = 50
 """Among how many flights a host's jobs are looked for."""

@@ -16,7 +16,7 @@ from lab.flights.plain_text import clean
 from lab.flights.status import StepStatus
 from web.deps import LabDep, PagesDep, RecipesDep, SessionDep
 from web.files import read_tail, step_files, step_log
-from web.views import job_page
+from web.job_views import job_page
 
 SHOWN_TAIL = 16 << 10
 """How much of a failed step's log is on the page itself, in bytes."""

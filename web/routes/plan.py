@@ -15,7 +15,7 @@ from lab.services.show_plan import plan_json, queue_json, show_plan
 from web.deps import LabDep, PagesDep, SessionDep
 from web.plan_views import AHEADS, choose_ahead, gantt
 from web.routes.api import WaitModel, WindowModel
-from web.views import eta_of, job_url
+from web.times import eta_of, job_url
 
 PAGE = 100
 FAR = timedelta(days=7)
