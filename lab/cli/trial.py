@@ -33,6 +33,7 @@ TREE = "try-xen"
 @click.option("--jobs", "patterns", multiple=True, help=f"Jobs of the matrix (default: {', '.join(DEFAULT_JOBS)}).")
 @click.option("--config", type=click.Choice(sorted(CONFIGS)), default="default", show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="[JOB:]NAME=VALUE", help="Set a runvar.")
+@click.option("--tenant", default="", help="Whose share of the hosts it uses (default: you).")
 @lab_option
 @json_option
 def try_(
@@ -40,6 +41,7 @@ def try_(
     patterns: tuple[str, ...],
     config: str,
     settings: tuple[str, ...],
+    tenant: str,
     lab_file: Path | None,
     *,
     as_json: bool,
@@ -66,7 +68,7 @@ def try_(
         build_images(make_image_store(lab.settings), [*images_of(specs), builds.builder_of(request)])
         with lab.sessions.begin() as session:
             number = construct_flight(
-                session, lab, specs, branch=branch, intended=Blessing.ADHOC, submitter=getpass.getuser(),
+                session, lab, specs, branch=branch, intended=Blessing.ADHOC, submitter=getpass.getuser(), tenant=tenant,
                 note=f"{path}{f'#{revision}' if revision else ''} at {commit[:12]}",
             )  # fmt: skip
         ended = fly(lab, number, engine)

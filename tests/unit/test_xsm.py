@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from flask_lines import LOADED, MAP_DENIED, SAVE_DENIED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,18 +18,6 @@ from lab.flights.xsm import Access, denials, parse_avc, parse_test
 from testcases._flask import Harmless, new_text, parse_booleans, parse_labels, since_boot, unexpected
 
 POLICIES = Path(__file__).parents[2] / "xsm_policies"
-SAVE_DENIED = (
-    "(XEN) avc:  denied  { pageinfo } for source=d0 target=d6 scontext=system_u:system_r:dom0_t "
-    "tcontext=system_u:system_r:lab_nomigrate_t tclass=mmu"
-)
-MAP_DENIED = (
-    "(XEN) avc:  denied  { map_read map_write } for source=d1 target=d2 scontext=system_u:system_r:domU_t "
-    "tcontext=system_u:system_r:isolated_domU_t tclass=grant"
-)
-LOADED = (
-    "(XEN) avc:  granted  { load_policy } for current=d0 scontext=system_u:system_r:dom0_t "
-    "tcontext=system_u:system_r:security_t tclass=security"
-)
 
 
 @pytest.mark.parametrize("module", ["lab.flights.xsm", "testcases._flask"])

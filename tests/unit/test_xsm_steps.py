@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from flask_lines import LOADED, MAP_DENIED, SAVE_DENIED
 
 from lab.errors import ConfigError, Evidence, LabBug, StepFailure
 from lab.flights.runvars import Runvars
@@ -20,20 +21,6 @@ from testcases.xsm_audit import xsm_audit
 from testcases.xsm_boot import xsm_boot
 from testcases.xsm_policy import xsm_policy
 from testcases.xsm_prove import xsm_prove
-
-SAVE_DENIED = (
-    "(XEN) avc:  denied  { pageinfo } for source=d0 target=d6 scontext=system_u:system_r:dom0_t "
-    "tcontext=system_u:system_r:lab_nomigrate_t tclass=mmu"
-)
-MAP_DENIED = (
-    "(XEN) avc:  denied  { map_read map_write } for source=d1 target=d2 scontext=system_u:system_r:domU_t "
-    "tcontext=system_u:system_r:isolated_domU_t tclass=grant"
-)
-LOADED = (
-    "(XEN) avc:  granted  { load_policy } for current=d0 scontext=system_u:system_r:dom0_t "
-    "tcontext=system_u:system_r:security_t tclass=security"
-)
-
 
 # a policy is a list of lines `SOURCE TARGET:CLASS PERMISSION`, types, and booleans
 

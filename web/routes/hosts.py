@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from lab.db.flights import last_event, list_flights
 from lab.db.hosts import HostView, health_history, list_hosts, load_host
+from lab.db.leases import active_lease
 from web.deps import LabDep, PagesDep, SessionDep
 from web.host_views import holder_url, jobs_on
 
@@ -49,6 +50,7 @@ def show_host(
         "event": event,
         "view": view,
         "holder_url": holder_url(view.holder),
+        "lease": active_lease(session, name),
         "jobs": jobs_on(name, list_flights(session, limit=LOOK_BACK), lab.clock()),
         "history": health_history(session, name),
         "evidence": lambda change: [(job, holder_url(job)) for job in change.evidence.get("jobs", ())],
