@@ -95,8 +95,8 @@ def _worse(health: Health, seen: Sequence[Seen], own: Tally, equals: Tally, rule
         blamed.append(one)
     if len(blamed) >= rules.in_a_row:
         blamed = blamed[: rules.in_a_row]
-        told = ", ".join(f"{one.job} (works in {one.elsewhere})" for one in blamed)
-        reason = f"{len(blamed)} attempts in a row broke on it: {told}"
+        told = ", ".join(dict.fromkeys(one.elsewhere for one in blamed))
+        reason = f"{len(blamed)} attempts in a row broke on it, at jobs that work elsewhere ({told})"
         return Verdict(health=Health.QUARANTINED, reason=reason, evidence=_shown(blamed))
     if outlier := _outlier(own, equals, rules):
         return outlier
