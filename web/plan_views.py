@@ -92,10 +92,21 @@ class Gantt:
 
 
 def choose_ahead(view: PlanView) -> float:
-    """The fewest hours in which nearly all that is expected has a place; a quarter of an hour to a day."""
-    spans = [span for row in view.hosts for span in row.spans if span.kind in ("job", "projected")]
-    ends = sorted(span.end.p50 for span in spans if span.end)
-    far = ends[len(ends) * 19 // 20] - view.now if ends else timedelta(hours=1)
+    """The fewest hours in which nearly all that is expected has a place, and the next change of what is promised.
+
+    A quarter of an hour to a day.
+    """
+    spans = [span for row in view.hosts for span in row.spans]
+    ends = sorted(span.end.p50 for span in spans if span.end and span.kind in ("job", "projected"))
+    changes = [
+        moment.p50
+        for span in spans
+        if span.kind in ("lease", "booking", "blockage")
+        for moment in (span.start, span.end)
+        if moment and moment.p50 > view.now
+    ]
+    wanted = [*ends[len(ends) * 19 // 20 :][:1], *sorted(changes)[:1]]
+    far = max(wanted) - view.now if wanted else timedelta(hours=1)
     return next((hours for hours in AHEADS[:-2] if timedelta(hours=hours) >= far), AHEADS[-3])
 
 
@@ -107,7 +118,12 @@ def gantt(view: PlanView, *, hours: float, words: Iterable[str] = (), most: int 
     start = view.now - ahead * PAST / (1 - PAST)
     frame = _Frame(start=start, end=view.now + ahead)
     shown = rows[:most]
-    kinds = {span.kind for row in shown for span in row.spans}
+    kinds = {
+        span.kind
+        for row in shown
+        for span in row.spans
+        if span.start.p50 < frame.end and not (span.end and span.end.p50 < frame.start)
+    }
     return Gantt(
         lines=tuple(_line(row, frame, view.now) for row in shown),
         told=tuple(_told(row.host.name, span) for row in shown for span in row.spans if span.start.p50 < frame.end),

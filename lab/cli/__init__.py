@@ -71,7 +71,7 @@ main.add_command(matrix.matrix)
 main.add_command(host.host)
 main.add_command(lease.lease)
 main.add_command(blockage.blockage)
-for command in (lease.lease_, lease.release, lease.extend, lease.hand_over_, lease.power):
+for command in (lease.lease_, lease.release, lease.extend, lease.hand_over_, lease.power, lease.run_):
     host.host.add_command(command)
 for command in (health.quarantine, health.drain, health.return_):
     host.host.add_command(command)

@@ -31,6 +31,7 @@ from lab.services.hand_over import hand_over
 from lab.services.lease import lease_host
 from lab.services.power_host import Deed, power_host
 from lab.services.release import find_lease, release_lease
+from lab.services.run_on_host import run_on_host
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -286,3 +287,21 @@ def power(name: str, deed: str, token: int | None, image: str | None, person: st
     target = lab.images.boot_target("host", Runvars({"dom0_image": image})) if image else None
     power_host(lab, name, Deed(deed), person=person, token=token, target=target)
     output().print(f"{name}: {'switched' if deed != 'cycle' else 'power'} {deed}", markup=False)
+
+
+@click.command("run", context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--token", type=int, help="Only under this token.")
+@person_option
+@lab_option
+def run_(name: str, command: tuple[str, ...], token: int | None, person: str, lab_file: Path | None) -> None:
+    """Run a command in dom0 of a leased host, as root; only its holder may. `lab host run emu0 xl list`.
+
+    Its output and exit code become ours. When dom0 does not answer, `lab host console NAME --attach` is the way in.
+    """
+    lab = open_tended(lab_file)
+    result = run_on_host(lab, name, command, person=person, token=token)
+    click.echo(result.stdout, nl=False)
+    click.echo(result.stderr, nl=False, err=True)
+    sys.exit(result.exit_status)
