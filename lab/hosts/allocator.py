@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from types import MappingProxyType
 
-from lab.hosts.choice import DEFAULT_POLICY, Policy, Possible
+from lab.hosts.choice import DEFAULT_POLICY, Costs, Policy, Possible
 from lab.hosts.durations import Estimate
 from lab.hosts.fair import FairQueue
 from lab.hosts.fleet import Fleet
 from lab.hosts.planner import Plan, plan_in_turn
+from lab.hosts.portfolio import best_order
+from lab.hosts.projection import When, project
 from lab.hosts.request import Kind, Request, kind_of
 from lab.hosts.runs import Runs
 from lab.hosts.scarcity import Scarcity
 from lab.hosts.slots import Limit
 
+_LONG = 7 * 86_400.0
+"""When hosts are taken to be back of which nobody knows when they will be."""
+
+_SHORT = 8.0
+"""When the work that waits is less for each host than so many of the longest requests, it is done before long."""
+
 LOOK_AHEAD = 64
 """Requests of each kind that are looked at beside those that could start, where places are few."""
 
 
-ENDING = 2.0
+ENDING = 3.0
 """Requests of a kind are ending when all that waits is less work for each host than so many of the longest of them."""
+
+
+FEW = 32
+"""When so few wait, and what waits is done before long, the best of several orders is taken."""
+
+
+def _all(_kind: Kind) -> bool:
+    return True
 
 
 class Allocator:
@@ -45,6 +61,7 @@ class Allocator:
         self._policy, self._limit = policy, limit
         self._expected = expected
         self._possible = Possible(self.fleet)
+        self._order: tuple[int, Mapping[str, float]] | None = None
         self._scarcity = Scarcity(self.fleet)
         self._keeping: dict[str, float] = {}
         """since when hosts have been kept for those that wait"""
@@ -52,6 +69,7 @@ class Allocator:
     def put(self, request: Request) -> None:
         """A request begins to wait, or waits with other words."""
         self.queue.put(request)
+        self._order = None
 
     def drop(self, request_id: str) -> None:
         """A request waits no more."""
@@ -87,17 +105,22 @@ class Allocator:
             found = sum(1 for name in free if any(name in names for names in able))
             return found + more if found or whole else 0
 
-        def places(kind: Kind) -> int:
+        def most_in_lane(kind: Kind) -> int:
             lane = samples[kind].lane
             return max(lanes.get(lane, 0), 0) + 1 if lane else 0
 
-        in_lanes = self.queue.in_turn(used, places, now=now) if any(one.lane for one in samples.values()) else ()
+        places = self._places(now, used, back)
+        in_lanes = self.queue.in_turn(used, most_in_lane, now=now) if any(one.lane for one in samples.values()) else ()
         decided = plan_in_turn(
             self.fleet,
-            self._as_expected(self._with_set_ups(self.queue.in_turn(used, most, now=now, ending=self.ending))),
+            self._as_expected(
+                self._with_set_ups(
+                    self.queue.in_turn(used, most, now=now, ending=_all if places else self.ending, places=places)
+                )
+            ),
             without_hosts=self._as_expected(in_lanes),
             possible=self._possible,
-            policy=self._policy,
+            costs=Costs(self._policy, self._scarcity.wanted(samples, self.queue.work)),
             lanes=lanes,
             limit=self._limit,
             left=left,
@@ -110,6 +133,39 @@ class Allocator:
         for job in decided.keeping:
             self._keeping.setdefault(job, now)
         return decided
+
+    def _places(
+        self, now: float, used: Mapping[str, float], back: Callable[[str], float] | None
+    ) -> Mapping[str, float]:
+        """In which order the last ones should begin; looked for anew when somebody comes or the hosts are others."""
+        if not 1 < len(self.queue.requests) <= FEW or not self._short():
+            return {}
+        if self._order is None or self._order[0] != self.fleet.generation:
+            since = back or (lambda name: self.runs.back(name, now))
+            away = self.fleet.usable.keys() - self.fleet.free.keys()
+            soon = {name: now + min(since(name), _LONG) for name in away}
+            returns = {name: When(p50=at, p90=at) for name, at in soon.items()}
+
+            def done_after(places: Mapping[str, float]) -> float:
+                turns = self.queue.in_turn(used, now=now, ending=_all, places=places)
+                found = project(now, turns, self.fleet.everyone(), back=returns, limit=self._limit, length=self._on)
+                return max((one.end.p50 for one in found.values()), default=now)
+
+            order = best_order(list(self.queue.requests.values()), self._expected, self._able, done_after)
+            self._order = self.fleet.generation, order
+        return self._order[1]
+
+    def _short(self) -> bool:
+        """Whether what waits is done before long."""
+        longest = max(self.queue.longest.values(), default=0.0)
+        return sum(self.queue.work.values()) < _SHORT * longest * len(self.fleet.usable)
+
+    def _on(self, request: Request, _hosts: Sequence[str]) -> Estimate:
+        return self._expected(request)
+
+    def _able(self, request: Request) -> int:
+        """How many hosts could serve a request."""
+        return max((len(self.fleet.able(role.requirement)) for role in request.roles), default=0)
 
     def _spared(self, samples: Mapping[Kind, Request]) -> Callable[[Request], AbstractSet[str]] | None:
         """Which free hosts a request leaves to those that can run on no others, unless they are less urgent."""
@@ -136,8 +192,7 @@ class Allocator:
         longest = ENDING * self.queue.longest[kind]
         if work >= longest * hosts:
             return False
-        able = {role.requirement: self.fleet.able(role.requirement) for role in self.queue.samples()[kind].roles}
-        return self.queue.work[kind] < longest * max(1, max((len(names) for names in able.values()), default=0))
+        return self.queue.work[kind] < longest * max(1, self._able(self.queue.samples()[kind]))
 
     def _as_expected(self, turns: Iterable[Request]) -> Iterator[Request]:
         """The requests as the planner is to see them: their turn is all that counts, not their priority."""

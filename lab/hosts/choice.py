@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from lab.hosts.fleet import Fleet
@@ -26,6 +27,8 @@ class Policy:
     """to set up a host that is not in the wanted state"""
     spoil: float = 30.0
     """to overwrite a set-up another job of the flight may still want"""
+    wanted: float = 20.0
+    """to take the host that others want most; less for others"""
     suspect: float = 600.0
     avoid: float = 86_400.0
     patience: float = 3600.0
@@ -45,16 +48,24 @@ def is_set_up(request: Request, role: RoleRequest, host: Host) -> bool:
     )
 
 
-def cost_of(request: Request, role: RoleRequest, host: Host, policy: Policy) -> float:
-    """What it costs the request to have this host in this role."""
-    cost = 0.0
-    if not is_set_up(request, role, host):
-        cost += policy.set_up + (policy.spoil if host.setup_key else 0.0)
-    if host.health is Health.SUSPECT:
-        cost += policy.suspect
-    if host.name in request.avoid:
-        cost += policy.avoid
-    return cost
+class Costs:
+    """What it costs a request to have a host in a role: the policy's weights, and what the lab knows of the host."""
+
+    def __init__(self, policy: Policy = DEFAULT_POLICY, wanted: Mapping[str, float] = MappingProxyType({})) -> None:
+        """`wanted` tells for hosts how much others want them, from 0 (the default) to 1."""
+        self.policy, self.wanted = policy, wanted
+
+    def __call__(self, request: Request, role: RoleRequest, host: Host) -> float:
+        """In seconds; less is better, and may be below 0."""
+        policy = self.policy
+        cost = policy.wanted * self.wanted.get(host.name, 0.0)
+        if not is_set_up(request, role, host):
+            cost += policy.set_up + (policy.spoil if host.setup_key else 0.0)
+        if host.health is Health.SUSPECT:
+            cost += policy.suspect
+        if host.name in request.avoid:
+            cost += policy.avoid
+        return cost
 
 
 _Place = tuple[str | None, str | None]
@@ -62,10 +73,14 @@ _Place = tuple[str | None, str | None]
 
 
 class Pool:
-    """Hosts to choose from, in lines of those that cost every request the same unless it knows them by name."""
+    """Hosts to choose from, in lines of those that cost any request the same (but for how much others want them),
+    unless it knows them by name.
+    """
 
-    def __init__(self, fleet: Fleet, hosts: Mapping[str, Host]) -> None:
-        self._fleet = fleet
+    def __init__(
+        self, fleet: Fleet, hosts: Mapping[str, Host], wanted: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        self._fleet, self._wanted = fleet, wanted
         self.hosts = dict(hosts)
         self._lines: dict[tuple[Requirement, _Place], list[list[str]]] = {}
         self._alike: dict[Requirement, set[str]] = {}
@@ -85,7 +100,7 @@ class Pool:
         return [name for name in self._ready.get((setup_key, flight), ()) if name in self.hosts]
 
     def lines(self, requirement: Requirement, place: _Place) -> list[list[str]]:
-        """Names of hosts that match, sorted; those of one line differ in nothing that costs. Some may be gone."""
+        """Names of hosts that match, the cheapest of each line first. Some may be gone."""
         found = self._lines.get((requirement, place))
         if found is None:
             site, flag = place
@@ -96,12 +111,20 @@ class Pool:
                     lines.setdefault((host.health is Health.SUSPECT, host.setup_key is not None), []).append(name)
             found = self._lines[requirement, place] = list(lines.values())
             for line in found:
-                line.sort()
+                line.sort(key=self._rank)
         return found
 
     def has(self, name: str, requirement: Requirement, place: _Place) -> bool:
         """Whether the host is one of `lines`."""
-        return any(_holds(line, name) for line in self.lines(requirement, place))
+        rank = self._rank(name)
+        for line in self.lines(requirement, place):
+            at = bisect.bisect_left(line, rank, key=self._rank)
+            if at < len(line) and line[at] == name:
+                return True
+        return False
+
+    def _rank(self, name: str) -> tuple[float, str]:
+        return self._wanted.get(name, 0.0), name
 
     def _matching(self, requirement: Requirement) -> Iterable[str]:
         able = self._fleet.able(requirement)
@@ -148,7 +171,7 @@ class Pool:
 
 
 def cheapest(
-    request: Request, pool: Pool, policy: Policy, in_time: Callable[[str], bool] | None = None
+    request: Request, pool: Pool, costs: Costs, in_time: Callable[[str], bool] | None = None
 ) -> dict[str, Host] | None:
     """The cheapest distinct, mutually equivalent hosts of one site, or None. Ties: first by name.
 
@@ -159,7 +182,7 @@ def cheapest(
         able: list[list[tuple[float, str]]] = []
         for role in request.roles:
             place = places.get(role.equivalent or "", places[""])
-            able.append(_first(request, role, pool, place, policy, in_time))
+            able.append(_first(request, role, pool, place, costs, in_time))
             if not able[-1]:
                 break
         else:
@@ -177,7 +200,7 @@ def _first(
     role: RoleRequest,
     pool: Pool,
     place: _Place,
-    policy: Policy,
+    costs: Costs,
     in_time: Callable[[str], bool] | None,
 ) -> list[tuple[float, str]]:
     """The cheapest hosts for a role, as many as the request has roles: the others take all but one at most."""
@@ -195,7 +218,7 @@ def _first(
                 continue
             if name in known or (in_time is not None and not in_time(name)):
                 continue
-            found.append((cost_of(request, role, pool.hosts[name], policy), name))
+            found.append((costs(request, role, pool.hosts[name]), name))
             taken += 1
             if taken == most:
                 break
@@ -206,14 +229,9 @@ def _first(
         if host is None or (in_time is not None and not in_time(name)):
             continue
         if pool.has(name, role.requirement, place):
-            found.append((cost_of(request, role, host, policy), name))
+            found.append((costs(request, role, host), name))
     found.sort()
     return found[:most]
-
-
-def _holds(line: Sequence[str], name: str) -> bool:
-    at = bisect.bisect_left(line, name)
-    return at < len(line) and line[at] == name
 
 
 def _distinct(able: Sequence[Sequence[tuple[float, str]]]) -> Iterator[list[tuple[float, str]]]:
@@ -227,11 +245,11 @@ def _distinct(able: Sequence[Sequence[tuple[float, str]]]) -> Iterator[list[tupl
                 yield [*before, one]
 
 
-def cheapest_fitting(request: Request, hosts: Collection[Host], policy: Policy, fits: Fits) -> dict[str, Host] | None:
+def cheapest_fitting(request: Request, hosts: Collection[Host], costs: Costs, fits: Fits) -> dict[str, Host] | None:
     """The cheapest combination that also `fits`: all are tried, so it is for the few hosts of a limited lab."""
     best: tuple[float, list[str], dict[str, Host]] | None = None
     for chosen in _combinations(request.roles, sorted(hosts, key=lambda host: host.name)):
-        cost = sum(cost_of(request, role, chosen[role.role], policy) for role in request.roles)
+        cost = sum(costs(request, role, chosen[role.role]) for role in request.roles)
         names = [chosen[role.role].name for role in request.roles]
         if fits(names) and (best is None or (cost, names) < best[:2]):
             best = (cost, names, chosen)
@@ -327,5 +345,5 @@ class Possible:
         pool = self.pool
         kind = kind_of(request)
         if kind not in self._known:
-            self._known[kind] = cheapest(request, pool, DEFAULT_POLICY) is not None
+            self._known[kind] = cheapest(request, pool, Costs()) is not None
         return self._known[kind]

@@ -17,6 +17,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from lab.hosts.durations import Estimate
@@ -38,7 +39,7 @@ def estimate_of(request: Request) -> Estimate:
 _Line = list[tuple[int, str]]
 """The requests of one tenant, priority and kind: (order, id), sorted."""
 
-_Head = tuple[float, int, str, int, int, Kind, _Line]
+_Head = tuple[tuple[float, ...], int, str, int, int, Kind, _Line]
 """Who is next in a line: how much it matters, its order and id, the line's number, its place, the kind, the line."""
 
 
@@ -132,12 +133,14 @@ class FairQueue:
         *,
         now: float = 0.0,
         ending: Callable[[Kind], bool] = lambda _kind: False,
+        places: Mapping[str, float] = MappingProxyType({}),
     ) -> Iterator[Request]:
         """The requests in the order in which they are served; of each kind at most `most` of them (None: all).
 
-        `used` are the host-seconds of each tenant; `now` is in seconds since the epoch. Of a tenant's requests those of
+        `used` are the host-seconds of each tenant; `now` is in seconds since the epoch. Of a flight's requests those of
         kinds that are `ending` come first, and of them the longest: else all would wait for one that began last
-        (longest processing time first, Graham 1969).
+        (longest processing time first, Graham 1969); or they come by `places`, which are below 0. Older flights of the
+        tenant stay ahead, so that nobody is overtaken for ever.
         """
         left = {kind: math.inf if most is None else most(kind) for kind in self._of_kind}
         virtual = {
@@ -153,7 +156,7 @@ class FairQueue:
             while turns:
                 _behind, tenant = heapq.heappop(turns)
                 if tenant not in heads:
-                    heads[tenant] = self._heads(tenant, priorities, left, ending)
+                    heads[tenant] = self._heads(tenant, priorities, left, ending, places)
                 mine = heads[tenant]
                 while mine and left[mine[0][5]] <= 0:
                     heapq.heappop(mine)
@@ -161,8 +164,9 @@ class FairQueue:
                     continue
                 ahead, _order, request_id, number, place, kind, line = mine[0]
                 if place + 1 < len(line):
-                    when = self._when(line[place + 1][1]) if ahead < 0 else 0.0
-                    heapq.heapreplace(mine, (when, *line[place + 1], number, place + 1, kind, line))
+                    if ahead:
+                        ahead = self._ahead(line[place + 1][1], places, ends=ending(kind))
+                    heapq.heapreplace(mine, (ahead, *line[place + 1], number, place + 1, kind, line))
                 else:
                     heapq.heappop(mine)
                 request = self.requests[request_id]
@@ -172,25 +176,38 @@ class FairQueue:
                 yield request
 
     def _heads(
-        self, tenant: str, priorities: Sequence[int], left: Mapping[Kind, float], ending: Callable[[Kind], bool]
+        self,
+        tenant: str,
+        priorities: Sequence[int],
+        left: Mapping[Kind, float],
+        ending: Callable[[Kind], bool],
+        places: Mapping[str, float],
     ) -> list[_Head]:
         """Who is next in each line of a tenant, as a heap."""
+        lines = [
+            (kind, line)
+            for priority in priorities
+            for kind, line in self._lines[priority].get(tenant, {}).items()
+            if left[kind] > 0
+        ]
+        ends = {kind for kind, _line in lines if ending(kind)}
         found: list[_Head] = []
-        for priority in priorities:
-            for kind, line in self._lines[priority].get(tenant, {}).items():
-                if left[kind] <= 0:
-                    continue
-                when = 0.0
-                if ending(kind):
-                    line = sorted(line, key=lambda one: (self._when(one[1]), one))
-                    when = self._when(line[0][1])
-                found.append((when, *line[0], len(found), 0, kind, line))
+        for number, (kind, line) in enumerate(lines):
+            ahead: tuple[float, ...] = ()
+            if kind in ends:
+                aheads = {one: self._ahead(one[1], places, ends=True) for one in line}
+                line = sorted(line, key=lambda one: (aheads[one], one))
+            if ends:
+                ahead = self._ahead(line[0][1], places, ends=kind in ends)
+            found.append((ahead, *line[0], number, 0, kind, line))
         heapq.heapify(found)
         return found
 
-    def _when(self, request_id: str) -> float:
-        """Where a request stands among those whose kind is ending; always before all others."""
-        return -self.expected(self.requests[request_id]).p50_s - 1.0
+    def _ahead(self, request_id: str, places: Mapping[str, float], *, ends: bool) -> tuple[float, float]:
+        """Where a request stands among its tenant's, when some of them are ending: its flight, and its place in it."""
+        request = self.requests[request_id]
+        place = places.get(request_id, -self.expected(request).p50_s - 1.0) if ends else 0.0
+        return float(request.order if request.flight is None else request.flight), place
 
     def _levels(self, now: float) -> list[list[int]]:
         """The priorities that wait, the most urgent first; those that count as equally urgent together."""

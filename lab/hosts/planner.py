@@ -20,6 +20,7 @@ from typing import Final
 from lab.errors import ConfigError
 from lab.hosts.choice import (
     DEFAULT_POLICY,
+    Costs,
     Fits,
     Policy,
     Pool,
@@ -112,7 +113,7 @@ def plan(
         [request for request in queue if not request.lane],
         without_hosts=[request for request in queue if request.lane],
         possible=Possible(fleet),
-        policy=policy,
+        costs=Costs(policy),
         lanes=lanes,
         limit=limit,
         left=left,
@@ -127,7 +128,7 @@ def plan_in_turn(
     *,
     possible: Possible,
     without_hosts: Iterable[Request] = (),
-    policy: Policy = DEFAULT_POLICY,
+    costs: Costs | None = None,
     lanes: Mapping[str, int] = MappingProxyType({}),
     limit: Limit | None = None,
     left: Mapping[str, float] = MappingProxyType({}),
@@ -145,7 +146,7 @@ def plan_in_turn(
     from one plan of a fleet to the next.
     """
     gave_way: list[Request] = []
-    queue = _Queue(fleet, policy, limit, left, back, held, possible, whole)
+    queue = _Queue(fleet, costs or Costs(), limit, left, back, held, possible, whole)
     _fill_lanes(without_hosts, lanes, queue.start, queue.waiting)
     # Neighbours of one priority and flight are put together.
     for _key, neighbours in itertools.groupby(turns, key=lambda one: (one.priority, one.flight or one.id)):
@@ -181,7 +182,7 @@ class _Queue:
     def __init__(
         self,
         fleet: Fleet,
-        policy: Policy,
+        costs: Costs,
         limit: Limit | None,
         left: Mapping[str, float],
         back: Callable[[str], float] | None,
@@ -189,11 +190,11 @@ class _Queue:
         possible: Possible,
         whole: bool,
     ) -> None:
-        self.fleet, self.policy, self.back, self.held, self.possible = fleet, policy, back, held, possible
+        self.fleet, self.costs, self.back, self.held, self.possible = fleet, costs, back, held, possible
         self.whole = whole
         self.left = dict(left)
         self.slots = Slots(limit, fleet.everyone() if limit else ())
-        self.pool = Pool(fleet, fleet.free)
+        self.pool = Pool(fleet, fleet.free, costs.wanted)
         self.start: list[Assignment] = []
         self.waiting: list[Waiting] = []
         self.power_off: list[str] = []
@@ -239,16 +240,16 @@ class _Queue:
         """Give a request a host, if one can be had now that is not among those left to others."""
         enough = self._for_long_enough(request)
         in_time = lambda name: name not in but and (enough is None or enough(name))  # noqa: E731
-        chosen = cheapest(request, self.pool, self.policy, in_time)
+        chosen = cheapest(request, self.pool, self.costs, in_time)
         if chosen is not None:
             self._start(request, chosen)
         return chosen is not None
 
     def _choose(self, request: Request) -> dict[str, Host] | None:
         if self.slots.unlimited:
-            return cheapest(request, self.pool, self.policy, self._for_long_enough(request))
+            return cheapest(request, self.pool, self.costs, self._for_long_enough(request))
         free_for = functools.partial(self.slots.free_for, length_s=request.estimate.p90_s)
-        return cheapest_fitting(request, self._in_time(request), self.policy, free_for)
+        return cheapest_fitting(request, self._in_time(request), self.costs, free_for)
 
     def _for_long_enough(self, request: Request) -> Callable[[str], bool] | None:
         """Which hosts are not promised to somebody else before the request will be done with them."""
@@ -277,8 +278,8 @@ class _Queue:
             if first and len(request.roles) > 1:
                 self._promise(request, ())
             return
-        ready = cheapest_fitting(request, self._in_time(request), self.policy, self.slots.possible)
-        chosen = ready or cheapest_fitting(request, self._usable(), self.policy, self.slots.possible)
+        ready = cheapest_fitting(request, self._in_time(request), self.costs, self.slots.possible)
+        chosen = ready or cheapest_fitting(request, self._usable(), self.costs, self.slots.possible)
         if chosen is None:
             self._impossible(request)
             return
@@ -340,7 +341,7 @@ class _Queue:
                 self.pool.remove(name)
 
     def _impatient(self, request: Request) -> bool:
-        return self.held.get(request.id, 0.0) > self.policy.patience
+        return self.held.get(request.id, 0.0) > self.costs.policy.patience
 
     def _first_together(self, request: Request, back: Callable[[str], float]) -> tuple[float, list[str]] | None:
         """In how many seconds all hosts that a request needs are expected to be there at one time, and which."""
@@ -408,9 +409,7 @@ def check_possible(request: Request, hosts: Iterable[Host], limit: Limit | None 
     everyone = sorted((replace(host, health=health) for host in hosts), key=lambda host: host.name)
     slots = Slots(limit, everyone)
     fits = slots.possible
-    found = (
-        _together(request, everyone) if slots.unlimited else cheapest_fitting(request, everyone, DEFAULT_POLICY, fits)
-    )
+    found = _together(request, everyone) if slots.unlimited else cheapest_fitting(request, everyone, Costs(), fits)
     if found is None:
         raise ConfigError(explain_impossible(request, everyone, fits), hint="see `lab host list`, or change lab.toml")
 
@@ -438,7 +437,7 @@ def explain_impossible(request: Request, hosts: Sequence[Host], fits: Fits = lam
 
 def _together(request: Request, hosts: Iterable[Host]) -> dict[str, Host] | None:
     fleet = Fleet(hosts)
-    return cheapest(request, Pool(fleet, fleet.hosts), DEFAULT_POLICY)
+    return cheapest(request, Pool(fleet, fleet.hosts), Costs())
 
 
 def _waiting_reason(request: Request, fleet: Fleet, ahead: int) -> str:

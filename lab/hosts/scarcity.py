@@ -6,6 +6,7 @@ part of their time on it, and in the end all would wait for what can run on them
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
@@ -35,6 +36,15 @@ class Scarcity:
                 if inside / len(names) > (total - inside) / (count - len(names)):
                     found.append(names)
         return found
+
+    def wanted(self, samples: Mapping[Kind, Request], work: Mapping[Kind, float]) -> dict[str, float]:
+        """How much work waits for each free host, each kind of it spread over all that could do it: 1 is the most."""
+        self._look(samples)
+        free = self._fleet.free
+        each = [(able, work[kind] / len(able)) for kind, able in self._able.items() if able]
+        sums = {name: math.fsum(some for able, some in each if name in able) for name in free} if len(free) > 1 else {}
+        most = max(sums.values(), default=0.0)
+        return {name: round(value / most, 3) for name, value in sums.items()} if most > 0 else {}
 
     def left_to_others(self, kind: Kind, scarce: list[frozenset[str]]) -> frozenset[str]:
         """The scarce hosts which those of a kind, who can run on others, leave to those who cannot."""

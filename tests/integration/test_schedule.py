@@ -94,9 +94,12 @@ def test_jobs_get_hosts_while_there_are_and_the_rest_learn_why_not(lab: Lab) -> 
 def test_a_pair_starts_with_both_hosts_or_waits(lab: Lab) -> None:
     first = submit(lab, spec("one"))
     start(lab)
-    second = submit(lab, spec("pair", PAIR), spec("late"))
+    second, third = submit(lab, spec("pair", PAIR)), submit(lab, spec("late"))
     assert start(lab) == []
-    assert [job.reason for job in flight_of(lab, second).jobs] == ["waiting for h1", "waiting for h1; 1 ahead of it"]
+    assert [job_of(lab, *job).reason for job in ((second, "pair"), (third, "late"))] == [
+        "waiting for h1",
+        "waiting for h1; 1 ahead of it",
+    ]
     with lab.reads() as session:
         ((attempt, token),) = flights.unclaimed_attempts(session, before=later(lab, 9).clock())
     assert run_job(lab, attempt, token) is P

@@ -79,6 +79,16 @@ def test_the_first_turns_of_each_kind_are_found_without_the_others(
     assert counts.keys() == several.samples().keys()
 
 
+@given(tenant_queues(), usages)
+def test_what_is_ending_overtakes_in_its_own_flight_only(requests: list[Request], used: dict[str, float]) -> None:
+    requests = [replace(request, flight=number % 3, priority=0) for number, request in enumerate(requests)]
+    turns = list(filled(requests).in_turn(used, ending=lambda _kind: True))
+    assert sorted(request.id for request in turns) == sorted(request.id for request in requests)
+    for tenant in {request.tenant for request in turns}:
+        mine = [(one.flight, -one.estimate.p50_s) for one in turns if one.tenant == tenant]
+        assert mine == sorted(mine), "the longest of the oldest flight first"
+
+
 @given(tenant_queues(), st.data())
 def test_who_is_dropped_leaves_no_trace(requests: list[Request], data: st.DataObject) -> None:
     gone = set(data.draw(st.lists(st.sampled_from([one.id for one in requests]) if requests else st.nothing())))
