@@ -15,6 +15,7 @@ from lab.errors import ConfigError
 from lab.flights.model import TENANT
 from lab.flights.retention import Retention
 from lab.flights.starvation import StarvationRule
+from lab.hosts.choice import DEFAULT_POLICY, Policy
 from lab.hosts.durations import Estimate
 from lab.hosts.health import Rules
 from lab.hosts.leases import LeaseRules
@@ -94,6 +95,22 @@ class LabSettings(_Settings):
     build_site: Name | None = None
 
 
+Weight = Annotated[float, Field(ge=0, le=1e9)]
+
+
+class WeightSettings(_Settings):
+    """The `[scheduler.weights]` table: what a host costs a job, in seconds (see `lab.hosts.choice.Policy`)."""
+
+    set_up: Weight = DEFAULT_POLICY.set_up
+    spoil: Weight = DEFAULT_POLICY.spoil
+    wanted: Weight = DEFAULT_POLICY.wanted
+    variation: Weight = DEFAULT_POLICY.variation
+    previous_failure: Weight = DEFAULT_POLICY.previous_failure
+    suspect: Weight = DEFAULT_POLICY.suspect
+    avoid: Weight = DEFAULT_POLICY.avoid
+    patience: Weight = DEFAULT_POLICY.patience
+
+
 class SchedulerSettings(_Settings):
     """The `[scheduler]` table: how tenants share the hosts, and what is assumed where history knows nothing.
 
@@ -108,6 +125,7 @@ class SchedulerSettings(_Settings):
     default_duration_s: float = Field(default=900.0, gt=0, le=30 * 86_400)
     default_duration_p90_s: float = Field(default=3600.0, gt=0, le=30 * 86_400)
     ageing_h: float = Field(default=24.0, gt=0, le=24 * 365)
+    weights: WeightSettings = WeightSettings()
 
     @model_validator(mode="after")
     def _p90_is_not_less(self) -> SchedulerSettings:
@@ -124,6 +142,11 @@ class SchedulerSettings(_Settings):
     def usage_half_life_s(self) -> float:
         """After how many seconds use counts half."""
         return self.usage_half_life_h * 3600
+
+    @property
+    def policy(self) -> Policy:
+        """What a host costs a job."""
+        return Policy(**self.weights.model_dump())
 
     @property
     def ageing_s(self) -> float:

@@ -121,7 +121,12 @@ def load_scenario(path: Path, hosts: tuple[Host, ...], seed: int) -> Scenario:
     places: dict[int, int] = defaultdict(int)
     jobs = [job for group in file.jobs for job in _jobs(group, ids, places, chance, path)]
     scheduler = file.scheduler
-    rules = Rules(shares=scheduler.shares, ageing_s=scheduler.ageing_s, half_life_s=scheduler.usage_half_life_s)
+    rules = Rules(
+        shares=scheduler.shares,
+        ageing_s=scheduler.ageing_s,
+        half_life_s=scheduler.usage_half_life_s,
+        policy=scheduler.policy,
+    )
     return Scenario(hosts=found, jobs=jobs, rules=rules)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from sqlalchemy import select
@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from lab.db.base import Base
 from lab.db.session import upsert
-from lab.db.tables import DurationRow, UsageRow
+from lab.db.tables import DurationRow, LastRunRow, UsageRow
+from lab.hosts.choice import LastRun
 from lab.hosts.durations import ANY_CLASS, Estimate, History, remembered, subjects
 from lab.hosts.usage import faded
 
@@ -30,6 +31,26 @@ def load_history(session: Session, default: Estimate) -> History:
     """All that is remembered: a few numbers for each job name, recipe and class of hosts."""
     rows = session.execute(select(DurationRow.subject, DurationRow.host_class, DurationRow.samples))
     return History(samples={(subject, where): samples for subject, where, samples in rows}, default=default)
+
+
+def add_last_run(session: Session, *, job: str, host: str, failed: bool, now: datetime) -> None:
+    """Remember that a job ended on a host."""
+    values = {"job": job, "host": host, "at": now, "failed": failed}
+    statement = upsert(session, LastRunRow).values([values])
+    session.execute(statement.on_conflict_do_update(index_elements=["job", "host"], set_={"at": now, "failed": failed}))
+
+
+def load_last_runs(
+    session: Session, *, since: datetime, jobs: Collection[str] | None = None
+) -> dict[str, dict[str, LastRun]]:
+    """Where jobs (all, or those of these names) ended since then: name -> host -> its last run there."""
+    query = select(LastRunRow).where(LastRunRow.at >= since)
+    if jobs is not None:
+        query = query.where(LastRunRow.job.in_(jobs))
+    found: dict[str, dict[str, LastRun]] = {}
+    for row in session.scalars(query):
+        found.setdefault(row.job, {})[row.host] = LastRun(at=row.at.timestamp(), failed=row.failed)
+    return found
 
 
 def charge(session: Session, tenant: str, host_seconds: float, *, half_life_s: float, now: datetime) -> None:

@@ -352,6 +352,17 @@ class DurationRow(Base):
     updated: Mapped[moment] = mapped_column(index=True)
 
 
+class LastRunRow(Base):
+    """When a job of some name last ended on a host, and whether it failed there."""
+
+    __tablename__ = "last_runs"
+
+    job: Mapped[short] = mapped_column(primary_key=True)
+    host: Mapped[short] = mapped_column(primary_key=True)
+    at: Mapped[moment] = mapped_column(index=True)
+    failed: Mapped[bool]
+
+
 class UsageRow(Base):
     """Host-seconds a tenant has used, as they count at `at`; they fade from then on."""
 

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from types import MappingProxyType
 
-from lab.hosts.choice import DEFAULT_POLICY, Costs, Policy, Possible
+from lab.hosts.choice import DEFAULT_POLICY, Costs, Past, Policy, Possible
 from lab.hosts.durations import Estimate
 from lab.hosts.fair import FairQueue
 from lab.hosts.fleet import Fleet
@@ -53,13 +53,14 @@ class Allocator:
         policy: Policy = DEFAULT_POLICY,
         limit: Limit | None = None,
         expected: Callable[[Request], Estimate] = lambda request: request.estimate,
+        past: Past = lambda _request: {},
     ) -> None:
-        """`expected` says how long a request will take, as is known at the time of asking."""
+        """`expected` says how long a request will take, `past` where it ran, as is known at the time of asking."""
         self.fleet = Fleet()
         self.queue = FairQueue(shares=shares, ageing_s=ageing_s, expected=expected)
         self.runs = Runs()
         self._policy, self._limit = policy, limit
-        self._expected = expected
+        self._expected, self._past = expected, past
         self._possible = Possible(self.fleet)
         self._order: tuple[int, Mapping[str, float]] | None = None
         self._scarcity = Scarcity(self.fleet)
@@ -120,7 +121,7 @@ class Allocator:
             ),
             without_hosts=self._as_expected(in_lanes),
             possible=self._possible,
-            costs=Costs(self._policy, self._scarcity.wanted(samples, self.queue.work)),
+            costs=Costs(self._policy, self._scarcity.wanted(samples, self.queue.work), self._past, now),
             lanes=lanes,
             limit=self._limit,
             left=left,

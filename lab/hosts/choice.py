@@ -20,8 +20,20 @@ Fits = Callable[[Collection[str]], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
+class LastRun:
+    """When a job of some name last ended on a host, in seconds since the epoch, and whether it failed there."""
+
+    at: float
+    failed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What a host costs a request; the cheapest combination is taken. Unit: seconds."""
+    """What a host costs a request; the cheapest combination is taken. Unit: seconds.
+
+    The terms are OSSTest's (`hid_recurse` of its ts-hosts-allocate-Executive), but for the time until a host can be
+    had, which is the same for all: only hosts that are free are chosen from.
+    """
 
     set_up: float = 60.0
     """to set up a host that is not in the wanted state"""
@@ -29,6 +41,11 @@ class Policy:
     """to overwrite a set-up another job of the flight may still want"""
     wanted: float = 20.0
     """to take the host that others want most; less for others"""
+    variation: float = 15.0
+    """at most, to take a host on which the job ran of late rather than one on which it did not, or long ago; once it
+    has failed somewhere, the other way round"""
+    previous_failure: float = 40.0
+    """what it is worth to try a job again on a host where it failed last"""
     suspect: float = 600.0
     avoid: float = 86_400.0
     patience: float = 3600.0
@@ -36,6 +53,9 @@ class Policy:
 
 
 DEFAULT_POLICY: Final = Policy()
+
+_LONG_AGO_D: Final = 90.0
+"""A host on which a job never ran counts as one on which it ran so many days ago."""
 
 
 def is_set_up(request: Request, role: RoleRequest, host: Host) -> bool:
@@ -48,12 +68,26 @@ def is_set_up(request: Request, role: RoleRequest, host: Host) -> bool:
     )
 
 
+Past = Callable[[Request], Mapping[str, LastRun]]
+"""On which hosts (by name) jobs of the request's name ended of late."""
+
+
+def _nothing(_request: Request) -> Mapping[str, LastRun]:
+    return {}
+
+
 class Costs:
     """What it costs a request to have a host in a role: the policy's weights, and what the lab knows of the host."""
 
-    def __init__(self, policy: Policy = DEFAULT_POLICY, wanted: Mapping[str, float] = MappingProxyType({})) -> None:
-        """`wanted` tells for hosts how much others want them, from 0 (the default) to 1."""
-        self.policy, self.wanted = policy, wanted
+    def __init__(
+        self,
+        policy: Policy = DEFAULT_POLICY,
+        wanted: Mapping[str, float] = MappingProxyType({}),
+        past: Past = _nothing,
+        now: float = 0.0,
+    ) -> None:
+        """`wanted` tells for hosts how much others want them, from 0 (the default) to 1; `now` is since the epoch."""
+        self.policy, self.wanted, self._past, self._now = policy, wanted, past, now
 
     def __call__(self, request: Request, role: RoleRequest, host: Host) -> float:
         """In seconds; less is better, and may be below 0."""
@@ -65,7 +99,23 @@ class Costs:
             cost += policy.suspect
         if host.name in request.avoid:
             cost += policy.avoid
-        return cost
+        past = self._past(request)
+        return cost + self._variation(past, host) - self._failure(past, host) if past else cost
+
+    def known(self, request: Request) -> set[str]:
+        """The hosts that may cost this request something else than others of their line."""
+        return {*request.avoid, *self._past(request)}
+
+    def _variation(self, past: Mapping[str, LastRun], host: Host) -> float:
+        """OSSTest's 2 h × ln(1 + days), as a part of what it is at most, from what it is for a host never seen."""
+        days = max(0.0, self._now - past[host.name].at) / 86_400 if host.name in past else _LONG_AGO_D
+        recent = 1 - min(1.0, math.log1p(days) / math.log1p(_LONG_AGO_D))
+        return self.policy.variation * (-recent if any(last.failed for last in past.values()) else recent)
+
+    def _failure(self, past: Mapping[str, LastRun], host: Host) -> float:
+        if host.name in past:
+            return self.policy.previous_failure if past[host.name].failed else 0.0
+        return 0.0
 
 
 _Place = tuple[str | None, str | None]
@@ -205,7 +255,7 @@ def _first(
 ) -> list[tuple[float, str]]:
     """The cheapest hosts for a role, as many as the request has roles: the others take all but one at most."""
     most = len(request.roles)
-    known = {*request.avoid}
+    known = costs.known(request)
     if role.setup_key is not None:
         known.update(pool.set_up_for(request.flight, role.setup_key))
     found: list[tuple[float, str]] = []

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cached_property
 
 from sqlalchemy.orm import Session
@@ -25,6 +26,7 @@ from lab.flights.requests import BUILD_LANE, request_of
 from lab.hosts.allocator import Allocator
 from lab.hosts.breaker import Breaker, told
 from lab.hosts.calendar import entries, soon
+from lab.hosts.choice import LastRun
 from lab.hosts.durations import ANY_CLASS, Estimate, History, host_class
 from lab.hosts.model import Health, Host, HostState
 from lab.hosts.planner import Assignment, Plan
@@ -36,6 +38,9 @@ BUILDS_AT_ONCE = 1
 
 HISTORY_EVERY_S = 10.0
 """How long things took is read anew so often at most, when jobs have ended."""
+
+REMEMBERED = timedelta(days=90)
+"""How long it matters on which hosts a job ran."""
 
 CLEANING = Estimate(p50_s=10.0, p90_s=60.0)
 """How long it takes to make a host clean."""
@@ -104,8 +109,14 @@ class Mirror:
         self.news = True
         """Whether something has changed since `snapshot` was taken."""
         self.allocator = Allocator(
-            shares=scheduler.shares, ageing_s=scheduler.ageing_s, limit=lab.limit, expected=self._expected
+            shares=scheduler.shares,
+            ageing_s=scheduler.ageing_s,
+            policy=scheduler.policy,
+            limit=lab.limit,
+            expected=self._expected,
+            past=self._past,
         )
+        self._last_runs: dict[str, dict[str, LastRun]] = {}
         self._history_read = 0.0
         self._used: dict[str, float] = {}
         self._blocks: list[Block] = []
@@ -117,6 +128,7 @@ class Mirror:
         """Read everything. Marks that are there already tell nothing new then."""
         drop_changes(session)
         self._read_history(session)
+        self._last_runs = estimates.load_last_runs(session, since=self._lab.clock() - REMEMBERED)
         for name in [*self.hosts]:
             self._forget_host(name)
         self.shut = sites.shut_sites(session)
@@ -154,6 +166,10 @@ class Mirror:
 
     def _read(self, session: Session, jobs: Collection[JobKey], names: Collection[str]) -> None:
         if jobs:
+            ended = {name for flight, name in jobs if (flight, name) in self.running}
+            if ended:
+                since = self._lab.clock() - REMEMBERED
+                self._last_runs |= estimates.load_last_runs(session, since=since, jobs=ended)
             for key in jobs:
                 self._ended(key)
             for one in queue.load_running(session, jobs):
@@ -287,6 +303,10 @@ class Mirror:
         """How long a job that waits will take, by what is known now."""
         job = self.ready[request.id].queued.job
         return self.history.expected(job.name, job.recipe)
+
+    def _past(self, request: Request) -> Mapping[str, LastRun]:
+        """Where jobs of the name of one that waits ended of late."""
+        return self._last_runs.get(self.ready[request.id].queued.job.name, {})
 
     def _lendable(self, host: Host) -> Host:
         """The host as the planner sees it: at a site that does not answer it is out of use."""

@@ -68,6 +68,8 @@ def _account(session: Session, lab: Lab, row: AttemptRow, status: JobStatus) -> 
     if status in (JobStatus.PASS, JobStatus.FAIL):
         place = host_class(hosts.find_host(session, row.hosts[0].host))
         estimates.add_duration(session, job=row.job, recipe=recipe, place=place, seconds=seconds, now=now)
+        for held in sorted(row.hosts, key=lambda one: one.host):  # in one order, so that nobody waits in a circle
+            estimates.add_last_run(session, job=row.job, host=held.host, failed=status is JobStatus.FAIL, now=now)
     estimates.charge(session, tenant, seconds * len(row.hosts), half_life_s=half_life_s, now=now)
 
 

@@ -121,6 +121,7 @@ def rules_of(lab: Lab) -> Rules:
         shares=scheduler.shares,
         ageing_s=scheduler.ageing_s,
         half_life_s=scheduler.usage_half_life_s,
+        policy=scheduler.policy,
         limit=lab.limit,
     )
 

@@ -473,3 +473,18 @@ def test_every_recipe_may_consist_of_set_up_alone(lab: Lab) -> None:
     assert run_all(lab) == [P]
     assert flight_of(lab, number).status is P
     assert PASSES
+
+
+def test_a_job_that_failed_is_tried_where_it_failed(lab: Lab) -> None:
+    recipe = doing(_fails)
+    submit(lab, spec("a", recipe, all_hostflags='name == "h2"'))
+    run_all(lab)
+    clean_all(lab)
+    again, other = submit(lab, spec("a", recipe)), submit(lab, spec("b", recipe))
+    run_all(lab)
+    assert job_of(lab, again, "a").last.hosts == {"host": "h2"}  # type: ignore[union-attr]
+    assert job_of(lab, other, "b").last.hosts == {"host": "h1"}  # type: ignore[union-attr]
+
+
+def _fails(_ctx: StepContext) -> None:
+    raise StepFailure("no")
