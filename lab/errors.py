@@ -57,6 +57,10 @@ class InfraError(LabError):
     exit_code = 3
 
 
+class PowerError(InfraError):
+    """A power command was refused, or the machine does not do as it was told."""
+
+
 class HostDiedError(InfraError):
     """A host went away while it was in use: its machine is off or its shell does not answer any more."""
 

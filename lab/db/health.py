@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import and_, case, exists, func, or_, select
+from sqlalchemy import Select, String, and_, case, cast, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from lab.db.tables import AttemptHostRow, AttemptRow, HealthChangeRow, HostRow, JobRow, RunvarRow
-from lab.flights.checks import CHECKED_HOST, RECIPE
+from lab.db.tables import AttemptHostRow, AttemptRow, FlightRow, HealthChangeRow, HostRow, JobRow, RunvarRow
+from lab.flights.checks import BRANCH, CHECKED_HOST, RECIPE
 from lab.flights.status import JobStatus
 from lab.hosts.health import LAB, Seen, Tally
 from lab.hosts.model import Health
@@ -111,20 +112,31 @@ def _elsewhere(session: Session, flight: int, job: str, host: str, at: datetime)
 
 
 def tallies(session: Session, hosts: Collection[str], since: datetime) -> dict[str, Tally]:
-    """How many attempts ended on each of these hosts since then, and how many of them broke on it."""
-    blamed = case((AttemptRow.blames == AttemptHostRow.host, 1), else_=0)
+    """How many jobs ran on each of these hosts since then, and how many of them broke on it and work elsewhere.
+
+    Tries at one job are no chances of their own: a job counts once, as broken when one of them broke.
+    """
+    works, on_it = aliased(AttemptRow), aliased(AttemptHostRow)
+    elsewhere = exists().where(
+        works.job == AttemptRow.job,
+        works.status.in_(_WORKS),
+        works.finished > since,
+        exists().where(on_it.attempt == works.id),
+        ~exists().where(on_it.attempt == works.id, on_it.host == AttemptHostRow.host).correlate(works, AttemptHostRow),
+    )
+    broke = and_(AttemptRow.status == JobStatus.BROKEN.value, AttemptRow.blames == AttemptHostRow.host, elsewhere)
+    job = cast(AttemptRow.flight, String) + "." + AttemptRow.job
     query = (
-        select(AttemptHostRow.host, func.count(), func.sum(blamed))
-        .join(AttemptRow, AttemptRow.id == AttemptHostRow.attempt)
-        .where(
-            AttemptHostRow.host.in_(hosts),
-            AttemptRow.finished > since,
-            AttemptRow.status.in_(_ENDED),
-            or_(AttemptRow.status != JobStatus.BROKEN.value, blamed == 1),
+        select(
+            AttemptHostRow.host,
+            func.count(job.distinct()),
+            func.count(case((AttemptRow.status == JobStatus.BROKEN.value, job)).distinct()),
         )
+        .join(AttemptRow, AttemptRow.id == AttemptHostRow.attempt)
+        .where(AttemptHostRow.host.in_(hosts), AttemptRow.finished > since, or_(AttemptRow.status.in_(_WORKS), broke))
         .group_by(AttemptHostRow.host)
     )
-    return {host: Tally(attempts=count, broken=int(broken)) for host, count, broken in session.execute(query)}
+    return {host: Tally(jobs=jobs, broken=broken) for host, jobs, broken in session.execute(query)}
 
 
 def to_tend(session: Session) -> dict[str, Health]:
@@ -139,26 +151,36 @@ def to_tend(session: Session) -> dict[str, Health]:
     }
 
 
-def open_checks(session: Session) -> dict[str, set[int]]:
-    """The hosts that are being checked, or are to be, and the flights of their checks."""
-    run = aliased(RunvarRow)
-    query = (
-        select(run.value, JobRow.flight)
-        .join(run, and_(run.flight == JobRow.flight, run.job == JobRow.name, run.name == CHECKED_HOST))
-        .where(JobRow.recipe == RECIPE, JobRow.status.in_(_OPEN))
+def open_checks(session: Session) -> dict[str, dict[int, str]]:
+    """The hosts that are being checked, or are to be: the flights of their checks, and what those ask of a host."""
+    need = aliased(RunvarRow)
+    query = _checks(JobRow.flight, func.coalesce(need.value, "")).outerjoin(
+        need, and_(need.flight == JobRow.flight, need.job == JobRow.name, need.name == "all_hostflags")
     )
-    found: dict[str, set[int]] = {}
-    for host, flight in session.execute(query):
-        found.setdefault(host, set()).add(flight)
+    found: dict[str, dict[int, str]] = {}
+    for host, flight, asked in session.execute(query.where(FlightRow.finished.is_(None), JobRow.status.in_(_OPEN))):
+        found.setdefault(host, {})[flight] = asked
     return found
 
 
-def last_used(session: Session, hosts: Collection[str]) -> dict[str, datetime]:
-    """When something last ended as it should on each of these hosts."""
-    query = (
-        select(AttemptHostRow.host, func.max(AttemptRow.finished))
-        .join(AttemptRow, AttemptRow.id == AttemptHostRow.attempt)
-        .where(AttemptHostRow.host.in_(hosts), AttemptRow.status.in_(_WORKS))
-        .group_by(AttemptHostRow.host)
+def latest_checks(session: Session, since: datetime) -> dict[str, datetime]:
+    """When the latest flight that checks each host was begun, of those begun since then."""
+    query = _checks(func.max(FlightRow.started)).where(FlightRow.started >= since).group_by(RunvarRow.value)
+    return {host: begun for host, begun in session.execute(query) if begun is not None}
+
+
+def _checks(*told: Any) -> Select[Any]:
+    """The host, and what else is to be told, of each check of a host."""
+    return (
+        select(RunvarRow.value, *told)
+        .select_from(FlightRow)
+        .join(JobRow, JobRow.flight == FlightRow.id)
+        .join(RunvarRow, and_(RunvarRow.flight == JobRow.flight, RunvarRow.job == JobRow.name))
+        .where(FlightRow.branch == BRANCH, JobRow.recipe == RECIPE, RunvarRow.name == CHECKED_HOST)
     )
-    return {host: at for host, at in session.execute(query) if at is not None}
+
+
+def used_since(session: Session, since: datetime) -> set[str]:
+    """The hosts on which something has ended since then, however."""
+    query = select(AttemptHostRow.host).join(AttemptRow, AttemptRow.id == AttemptHostRow.attempt)
+    return set(session.scalars(query.where(AttemptRow.finished > since).distinct()))

@@ -83,7 +83,7 @@ class AttemptRow(Base):
     worker: Mapped[short] = mapped_column(default="")
     started: Mapped[moment]
     until: Mapped[moment]
-    finished: Mapped[maybe_moment]
+    finished: Mapped[maybe_moment] = mapped_column(index=True)
     reason: Mapped[text]
     blames: Mapped[short | None]
 
@@ -96,6 +96,7 @@ class AttemptRow(Base):
         Index(
             "ix_attempts_open", "until", sqlite_where=sql("finished IS NULL"), postgresql_where=sql("finished IS NULL")
         ),
+        Index("ix_attempts_job", "job", "finished"),
         {"sqlite_autoincrement": True},
     )
 

@@ -25,7 +25,7 @@ class Rules:
 
     `in_a_row` broken attempts at jobs that work elsewhere quarantine a host. So does breaking more often than its
     equals, if that happens by chance at most once in `1 / outlier_p` (one-sided, Fisher's exact test), once there are
-    `outlier_least` attempts on either side. What the lab has quarantined is tried again after `burn_in_after_s`, twice
+    `outlier_least` jobs on either side. What the lab has quarantined is tried again after `burn_in_after_s`, twice
     as long after each burn-in that failed; it is good again after `burn_in_checks` checks that pass one after the
     other. A host that stood idle is checked when its last check is `check_every_s` old; 0: never.
     """
@@ -55,9 +55,9 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """How many attempts there were, and how many of them broke on their host."""
+    """How many jobs there were, and how many of them broke on their host and work elsewhere."""
 
-    attempts: int = 0
+    jobs: int = 0
     broken: int = 0
 
 
@@ -98,7 +98,7 @@ def _worse(health: Health, seen: Sequence[Seen], own: Tally, equals: Tally, rule
         told = ", ".join(dict.fromkeys(one.elsewhere for one in blamed))
         reason = f"{len(blamed)} attempts in a row broke on it, at jobs that work elsewhere ({told})"
         return Verdict(health=Health.QUARANTINED, reason=reason, evidence=_shown(blamed))
-    if outlier := _outlier(own, equals, rules):
+    if outlier := _outlier(seen, own, equals, rules):
         return outlier
     if health is Health.GOOD and blamed:
         reason = f"{blamed[0].job} broke on it and works in {blamed[0].elsewhere}"
@@ -106,32 +106,33 @@ def _worse(health: Health, seen: Sequence[Seen], own: Tally, equals: Tally, rule
     return None
 
 
-def _outlier(own: Tally, equals: Tally, rules: Rules) -> Verdict | None:
-    if min(own.attempts, equals.attempts) < rules.outlier_least:
+def _outlier(seen: Sequence[Seen], own: Tally, equals: Tally, rules: Rules) -> Verdict | None:
+    if min(own.jobs, equals.jobs) < rules.outlier_least:
         return None
     chance = by_chance(own, equals)
     if chance > rules.outlier_p:
         return None
     reason = (
-        f"{own.broken} of {own.attempts} attempts broke on it, {equals.broken} of {equals.attempts} on its equals "
-        f"(by chance: {chance:.2g})"
+        f"{own.broken} of {own.jobs} jobs broke on it that work elsewhere, {equals.broken} of {equals.jobs} on its "
+        f"equals (by chance: {chance:.2g})"
     )
-    counts = {"own": [own.broken, own.attempts], "equals": [equals.broken, equals.attempts], "p": chance}
-    return Verdict(health=Health.QUARANTINED, reason=reason, evidence=counts)
+    counts = {"own": [own.broken, own.jobs], "equals": [equals.broken, equals.jobs], "p": chance}
+    shown = _shown([one for one in seen if one.broken and one.elsewhere])
+    return Verdict(health=Health.QUARANTINED, reason=reason, evidence=counts | shown)
 
 
 def by_chance(own: Tally, equals: Tally) -> float:
-    """The probability that at least so many of the broken attempts are the host's if it is like its equals.
+    """The probability that at least so many of the broken jobs are the host's if it is like its equals.
 
     Fisher's exact test, one-sided (R. A. Fisher, Statistical Methods for Research Workers, 1934).
 
-    >>> by_chance(Tally(attempts=10, broken=0), Tally(attempts=50, broken=5))
+    >>> by_chance(Tally(jobs=10, broken=0), Tally(jobs=50, broken=5))
     1.0
     """
-    everything, broken = own.attempts + equals.attempts, own.broken + equals.broken
-    ways = math.comb(everything, own.attempts)
-    as_bad = range(own.broken, min(broken, own.attempts) + 1)
-    return min(1.0, sum(_draws(broken, everything - broken, count, own.attempts - count) for count in as_bad) / ways)
+    everything, broken = own.jobs + equals.jobs, own.broken + equals.broken
+    ways = math.comb(everything, own.jobs)
+    as_bad = range(own.broken, min(broken, own.jobs) + 1)
+    return min(1.0, sum(_draws(broken, everything - broken, count, own.jobs - count) for count in as_bad) / ways)
 
 
 def _draws(broken: int, others: int, some: int, rest: int) -> int:
@@ -159,6 +160,24 @@ def _burnt_in(seen: Sequence[Seen], rules: Rules) -> Verdict | None:
 
 def _shown(some: Sequence[Seen]) -> dict[str, object]:
     return {"jobs": [one.job for one in some], "attempts": [one.attempt for one in some]}
+
+
+def power_failed(health: Health, reason: str, *, during: str = "", by_lab: bool) -> Verdict | None:
+    """What a power command that failed makes of a host's health; None: nothing, it is in the hands of people.
+
+    `during` is the job that gave the command, as flight.job.
+    """
+    match health:
+        case Health.GOOD | Health.SUSPECT | Health.BURN_IN:
+            pass
+        case Health.QUARANTINED if by_lab:
+            pass
+        case Health.QUARANTINED | Health.MAINTENANCE | Health.RETIRED:
+            return None
+    evidence: dict[str, object] = {"power": reason}
+    return Verdict(
+        health=Health.QUARANTINED, reason=reason, evidence=evidence | ({"jobs": [during]} if during else {})
+    )
 
 
 def burn_in_after_s(failed: int, rules: Rules) -> float:

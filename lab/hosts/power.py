@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lab.errors import InfraError
+from lab.errors import PowerError
 from lab.hosts.protocols import Guard, Power, no_guard
 
 
@@ -17,7 +17,7 @@ def switch(
     every_s: float = 0.1,
     guard: Guard = no_guard,
 ) -> None:
-    """Switch and read back until the machine says so; `InfraError` when it never does.
+    """Switch and read back until the machine says so; `PowerError` when it never does.
 
     A machine that cannot tell (`get()` is None) is believed.
     """
@@ -29,7 +29,7 @@ def switch(
         guard()
         wait(every_s)
     state = "on" if on else "off"
-    raise InfraError(f"power: switched {state}, but after {tries * every_s:.0f} s the machine still says otherwise")
+    raise PowerError(f"power: switched {state}, but after {tries * every_s:.0f} s the machine still says otherwise")
 
 
 def cycle(power: Power, *, wait: Callable[[float], None], off_s: float = 0.0, guard: Guard = no_guard) -> None:

@@ -28,7 +28,8 @@ class Power(Protocol):
     """A machine's power, with read-back."""
 
     def set(self, on: bool) -> None:
-        """Switch on or off; returns when the command was taken. Raises `InfraError` when it was refused."""
+        """Switch on or off; returns when the command was taken. Raises `PowerError` when it was refused,
+        and another `InfraError` when it could not even be given."""
 
     def get(self) -> bool | None:
         """What the machine says of itself; None when this hardware cannot tell."""

@@ -6,14 +6,12 @@ from lab.context import Lab
 from lab.db import flights, hosts
 from lab.db.leadership import only_cleaner
 from lab.errors import LabError
-from lab.hosts.health import LAB
-from lab.hosts.model import Health
-from lab.services.judge_host import change_health
+from lab.services.judge_host import note_power_failure
 from lab.services.sites import note_answer
 
 
 def clean_host(lab: Lab, name: str) -> None:
-    """Power off a host in cleaning and free it; a host that refuses is quarantined with the reason."""
+    """Power off a host in cleaning and free it; a host that refuses is quarantined, unless people have it in hand."""
     with only_cleaner(lab.sessions.kw["bind"], lab.settings.home, name) as alone:
         if alone:
             _clean(lab, name)
@@ -31,8 +29,7 @@ def _clean(lab: Lab, name: str) -> None:
     with lab.sessions.begin() as session:
         note_answer(session, lab, hosts.site_of_host(session, name))
         if failure is not None:
-            reason = f"could not be powered off: {failure.message}"
-            change_health(session, lab, name, Health.QUARANTINED, reason=reason, actor=LAB, evidence={"power": "off"})
+            note_power_failure(session, lab, name, f"could not be powered off: {failure.message}")
         hosts.end_cleaning(session, name)
         flights.add_event(session, kind="host", now=lab.clock(), data={"host": name})
     lab.bell.ring()

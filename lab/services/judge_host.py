@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from types import MappingProxyType
@@ -15,11 +16,13 @@ from lab.db import session as db
 from lab.db.tables import AttemptRow
 from lab.flights.status import JobStatus
 from lab.hosts.durations import host_class
-from lab.hosts.health import LAB, Tally, judge
+from lab.hosts.health import LAB, Tally, Verdict, judge, power_failed
 from lab.hosts.model import Health
 
 TALLIED = timedelta(days=30)
 """What is older says nothing of a host."""
+
+log = logging.getLogger(__name__)
 
 OUT_OF_USE = (Health.QUARANTINED, Health.MAINTENANCE, Health.RETIRED)
 
@@ -48,13 +51,31 @@ def judge_host(session: Session, lab: Lab, name: str) -> None:
     host = hosts.find_host(session, name)
     if host.health not in (Health.GOOD, Health.SUSPECT, Health.BURN_IN):
         return
-    since, change = health.last_good(session, name), health.newest_change(session, name)
-    by_lab = change is not None and change[1] == LAB
     own, equals = _tallies(session, lab, name)
-    seen = health.seen_on(session, name, since)
-    verdict = judge(host.health, seen, own, equals, lab.health_rules, by_lab=by_lab)
+    seen = health.seen_on(session, name, health.last_good(session, name))
+    verdict = judge(host.health, seen, own, equals, lab.health_rules, by_lab=_by_lab(session, name))
     if verdict is not None and verdict.health is not host.health:
-        change_health(session, lab, name, verdict.health, reason=verdict.reason, actor=LAB, evidence=verdict.evidence)
+        _apply(session, lab, name, verdict)
+
+
+def note_power_failure(session: Session, lab: Lab, name: str, reason: str, *, during: str = "") -> None:
+    """A power command has failed on a host, in the job `during` (flight.job) if it was one that gave it."""
+    host = hosts.find_host(session, name)
+    verdict = power_failed(host.health, reason, during=during, by_lab=_by_lab(session, name))
+    if verdict is not None:
+        _apply(session, lab, name, verdict)
+    else:
+        log.warning("%s (%s): %s", name, host.health.value, reason)
+
+
+def _by_lab(session: Session, name: str) -> bool:
+    """Whether a rule, and no person, has put the host where it is."""
+    change = health.newest_change(session, name)
+    return change is not None and change[1] == LAB
+
+
+def _apply(session: Session, lab: Lab, name: str, verdict: Verdict) -> None:
+    change_health(session, lab, name, verdict.health, reason=verdict.reason, actor=LAB, evidence=verdict.evidence)
 
 
 def _tallies(session: Session, lab: Lab, name: str) -> tuple[Tally, Tally]:
@@ -63,7 +84,7 @@ def _tallies(session: Session, lab: Lab, name: str) -> tuple[Tally, Tally]:
     begin = max(filter(None, (lab.clock() - TALLIED, health.last_good(session, name))))
     own = health.tallies(session, [name], begin).get(name, Tally())
     others = health.tallies(session, [other for other in alike if other != name], lab.clock() - TALLIED).values()
-    equals = Tally(attempts=sum(one.attempts for one in others), broken=sum(one.broken for one in others))
+    equals = Tally(jobs=sum(one.jobs for one in others), broken=sum(one.broken for one in others))
     return own, equals
 
 
@@ -81,6 +102,13 @@ def change_health(
     now = lab.clock()
     hosts.set_health(session, name, new, reason=reason, actor=actor, now=now, evidence=evidence)
     flights.add_event(session, kind="host", now=now, data={"host": name, "health": new.value, "reason": reason})
-    if new in OUT_OF_USE and hosts.clean_free_host(session, name):
-        db.after_commit(session, partial(lab.dispatch.clean_host, name))
+    switch_off_unused(session, lab, [name])
     db.after_commit(session, lab.bell.ring)
+
+
+def switch_off_unused(session: Session, lab: Lab, names: Iterable[str]) -> None:
+    """Power off those of the hosts that nobody may use and nobody has, whatever they were set up for."""
+    session.flush()
+    for name, found in health.health_of(session, list(names)).items():
+        if found in OUT_OF_USE and hosts.clean_free_host(session, name):
+            db.after_commit(session, partial(lab.dispatch.clean_host, name))

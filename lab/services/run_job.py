@@ -18,7 +18,7 @@ from lab.context import Lab
 from lab.db import flights
 from lab.db import hosts as host_rows
 from lab.db.tables import AttemptRow
-from lab.errors import Aborted, Evidence, HostDiedError, InfraError, LabError, StepFailure
+from lab.errors import Aborted, Evidence, HostDiedError, InfraError, LabError, PowerError, StepFailure
 from lab.flights.model import Job, StepResult
 from lab.flights.plain_text import clean
 from lab.flights.recipe import Line, Recipe, batches, find_recipe
@@ -71,6 +71,8 @@ class _Run:
     reason: str = ""
     blames: str | None = None
     """the host on which the first step broke"""
+    power_failure: str = ""
+    """why, when it was a power command"""
     started: bool = False
     watch: HostWatch | None = None
 
@@ -108,6 +110,7 @@ class _Run:
                 clean=clean,
                 setups=None if clean else self._setups(),
                 blames=self.blames if status is JobStatus.BROKEN else None,
+                power_failure=self.power_failure,
             )
         return status if settled else None
 
@@ -309,6 +312,7 @@ class _Run:
             status = StepStatus.BROKEN
         if status is StepStatus.BROKEN and isinstance(error, InfraError | StepFailure) and self.blames is None:
             self.blames = step.host  # what else breaks is no host's doing
+            self.power_failure = _one_line(error) if isinstance(error, PowerError) else ""
         log.write(f"{status.value}: {error}")
         if not isinstance(error, LabError):
             log.write("".join(traceback.format_exception(error)))

@@ -18,7 +18,7 @@ from lab.db.tables import AttemptRow, FlightRow
 from lab.flights.status import Blessing, JobStatus, StepStatus
 from lab.hosts.durations import host_class
 from lab.hosts.model import HostState
-from lab.services.judge_host import judge_hosts
+from lab.services.judge_host import judge_hosts, note_power_failure, switch_off_unused
 from lab.services.sites import note_silence
 
 
@@ -33,12 +33,13 @@ def settle_attempt(
     clean: bool,
     setups: Mapping[str, str] | None = None,
     blames: str | None = None,
+    power_failure: str = "",
 ) -> bool:
     """End an attempt under its token; False when it is no longer the caller's to end.
 
     With `clean` its hosts are powered off by a worker before they are free again; else they are free at once, set up
     as `setups` says (host -> key; a host that is not in it counts as not set up). `blames` is the host on which it
-    broke, if it broke on one.
+    broke, if it broke on one, and `power_failure` says what became of the power command that broke it.
     """
     now = lab.clock()
     if not flights.set_attempt_status(session, row.id, token, status, reason=reason, finished=now, blames=blames):
@@ -52,7 +53,10 @@ def settle_attempt(
             db.after_commit(session, partial(lab.dispatch.clean_host, name))
     if row.hosts:
         _account(session, lab, row, status)
+        if blames is not None and power_failure:
+            note_power_failure(session, lab, blames, power_failure, during=f"{row.flight}.{row.job}")
         judge_hosts(session, lab, row, status, blames=blames)
+        switch_off_unused(session, lab, names)
     _move_job(session, lab, row, status, reason)
     close_if_done(session, lab, row.flight)
     db.after_commit(session, lab.bell.ring)

@@ -14,7 +14,7 @@ from lab.errors import ConfigError
 from lab.flights.checks import BRANCH, check_specs
 from lab.flights.status import Blessing
 from lab.hosts.health import LAB, burn_in_after_s
-from lab.hosts.model import Health, Host, HostState
+from lab.hosts.model import Health, Host, HostState, Requirement
 from lab.services.construct import construct_flight
 from lab.services.judge_host import change_health
 from lab.services.settle import abort_flight
@@ -24,21 +24,24 @@ log = logging.getLogger(__name__)
 BEHIND = 1
 """The priority of checks: jobs of people go first."""
 
+AGAIN_S = 600.0
+"""After it, checks are tried again that ended without saying anything of their host (no Xen to boot, say)."""
+
 
 def tend_hosts(session: Session, lab: Lab) -> None:
     """Send hosts to burn-in whose time has come, have them checked, and check who stood idle for long."""
-    tended, checked = health.to_tend(session), health.open_checks(session)
+    tended = health.to_tend(session)
     for name, state in tended.items():
         if state is Health.QUARANTINED and _rested(session, lab, name):
             reason = "to be tried: it has rested long enough"
             change_health(session, lab, name, Health.BURN_IN, reason=reason, actor=LAB)
             tended[name] = Health.BURN_IN
-    for name, state in tended.items():
-        if state is Health.BURN_IN and name not in checked:
+    checked = _pending(session, lab)
+    for name in sorted(name for name, state in tended.items() if state is Health.BURN_IN and name not in checked):
+        if _may_check_again(session, lab, name):
             _check(session, lab, hosts.find_host(session, name), lab.health_rules.burn_in_checks)
-    _end_pointless(session, lab, checked)
     if lab.health_rules.check_every_s:
-        _check_idle(session, lab, checked.keys())
+        _check_idle(session, lab, checked)
 
 
 def _rested(session: Session, lab: Lab, name: str) -> bool:
@@ -62,23 +65,29 @@ def _check(session: Session, lab: Lab, host: Host, count: int) -> None:
         log.warning("%s cannot be checked: %s", host.name, error)
 
 
-def _end_pointless(session: Session, lab: Lab, checked: dict[str, set[int]]) -> None:
-    """Checks of hosts that nobody may use any more would wait for ever."""
-    for name, flights in checked.items():
+def _pending(session: Session, lab: Lab) -> set[str]:
+    """The hosts that are being checked or will be; checks of a host that is not to be had for them any more end."""
+    pending = set()
+    for name, asked in health.open_checks(session).items():
         host = hosts.find_host(session, name)
-        if not host.usable() and host.state is not HostState.LEASED:
-            for flight in sorted(flights):
+        for flight, need in sorted(asked.items()):
+            if host.state is HostState.LEASED or (host.usable() and Requirement(need).matches(host)):
+                pending.add(name)
+            else:
                 abort_flight(session, lab, flight, reason=f"{name} is {host.health.value}: {host.health_reason}")
+    return pending
+
+
+def _may_check_again(session: Session, lab: Lab, name: str) -> bool:
+    """Whether a host in burn-in was not checked yet, or so long ago that what was in the way may be over."""
+    change = health.newest_change(session, name)
+    again = lab.clock() - timedelta(seconds=max(lab.health_rules.burn_in_after_s, AGAIN_S))
+    return name not in health.latest_checks(session, max(again, change[0]) if change else again)
 
 
 def _check_idle(session: Session, lab: Lab, checked: Collection[str]) -> None:
     due = lab.clock() - timedelta(seconds=lab.health_rules.check_every_s)
-    idle = [
-        host
-        for host in hosts.present_hosts(session)
-        if host.state is HostState.FREE and host.health in (Health.GOOD, Health.SUSPECT)
-    ]
-    used = health.last_used(session, [host.name for host in idle])
-    for host in idle:
-        if host.name not in checked and (host.name not in used or used[host.name] < due):
+    recent = health.used_since(session, due) | health.latest_checks(session, due).keys() | set(checked)
+    for host in hosts.present_hosts(session):
+        if host.state is HostState.FREE and host.health in (Health.GOOD, Health.SUSPECT) and host.name not in recent:
             _check(session, lab, host, 1)

@@ -21,8 +21,8 @@ from factories import (
 )
 
 from lab.context import Lab
-from lab.db import hosts
-from lab.errors import ConfigError, InfraError
+from lab.db import flights, hosts
+from lab.errors import Blocked, ConfigError, InfraError, LabError, PowerError
 from lab.flights import checks
 from lab.flights.model import JobSpec
 from lab.flights.status import JobStatus
@@ -32,6 +32,7 @@ from lab.hosts.model import Health, HostState
 from lab.services.clean_host import clean_host
 from lab.services.host_health import drain_host, quarantine_host, return_host
 from lab.services.run_job import run_job
+from lab.services.settle import abort_flight
 from lab.services.tend_hosts import tend_hosts
 
 BAD: set[str] = set()
@@ -152,6 +153,67 @@ def test_a_power_command_that_fails_quarantines(lab: Lab, work: str) -> None:
     assert health(lab, "h1") == (Health.QUARANTINED, "could not be powered off: no answer")
 
 
+def test_a_power_command_that_fails_in_a_job_quarantines_at_once(lab: Lab) -> None:
+    def off_and_on(ctx: StepContext) -> None:
+        if ctx.host().name == "h1":
+            raise PowerError("the machine does not go on")
+
+    flight = submit(lab, spec("one", doing(off_and_on)))
+    run_until_done(lab, flight)
+    assert job_of(lab, flight, "one").status is JobStatus.PASS, "tried again elsewhere"
+    assert health(lab, "h1") == (Health.QUARANTINED, "the machine does not go on")
+    with lab.reads() as session:
+        assert hosts.health_history(session, "h1")[0].evidence["jobs"] == [f"{flight}.one"]
+
+
+@pytest.mark.parametrize("deed", [drain_host, quarantine_host])
+def test_power_that_fails_does_not_bring_back_what_people_have_in_hand(lab: Lab, work: str, deed: Any) -> None:
+    machines = lab.machines
+    assert isinstance(machines, FakeMachines)
+    submit(lab, spec("one", work))
+    run_all(lab)
+    machines["h1"].power.refuses = InfraError("its plug is out")
+    with lab.sessions.begin() as session:
+        deed(session, lab, "h1", why="a new disk", actor="ann")
+    before = health(lab, "h1")
+    clean(lab)
+    assert health(lab, "h1") == before
+    _tend(later(lab, 1e6))
+    assert health(lab, "h1") == before, "no burn-in of a host that is in pieces"
+
+
+def test_a_drained_host_is_powered_off_when_its_job_has_passed(lab: Lab, work: str) -> None:
+    submit(lab, spec("one", work), spec("later", work, all_hostflags='name == "h2"'))
+    [(attempt, token), *_rest] = start(lab)
+    with lab.sessions.begin() as session:
+        drain_host(session, lab, "h1", why="a new disk", actor="ann")
+    run_job(lab, attempt, token)
+    assert host_of(lab, "h1").state is HostState.CLEANING, "its flight goes on, but not here"
+    clean(lab)
+    assert host_of(lab, "h1").state is HostState.FREE
+
+
+def test_only_what_works_elsewhere_makes_an_outlier(new_lab: Callable[..., Lab], work: str) -> None:
+    """Jobs that are wrong, and can run on h1 alone, say nothing of it, however many they are."""
+
+    def wrong(_ctx: StepContext) -> None:
+        raise InfraError("the lab has a bug")
+
+    mistaken = doing(wrong)
+    rules = Rules(outlier_least=3, outlier_p=0.05, in_a_row=100)
+    lab = replace(new_lab(retries=0), health_rules=rules)
+    names = [f"j{number}" for number in range(6)]
+    run_until_done(lab, submit(lab, *(spec(name, work, all_hostflags='name == "h2"') for name in names)))
+    run_until_done(lab, submit(lab, *(spec(f"odd-{name}", mistaken, all_hostflags='name == "h1"') for name in names)))
+    assert health(lab, "h1")[0] is Health.GOOD
+    BAD.add("h1")
+    run_until_done(lab, submit(lab, *(spec(name, work, all_hostflags='name == "h1"') for name in names[:2])))
+    assert health(lab, "h1")[0] is Health.SUSPECT, "two are too few"
+    run_until_done(lab, submit(lab, spec(names[2], work, all_hostflags='name == "h1"')))
+    assert health(lab, "h1")[0] is Health.QUARANTINED
+    assert "3 of 3 jobs broke on it that work elsewhere, 0 of 6 on its equals" in health(lab, "h1")[1]
+
+
 def _quarantined(lab: Lab, work: str) -> None:
     machines = lab.machines
     assert isinstance(machines, FakeMachines)
@@ -232,6 +294,76 @@ def test_who_stood_idle_is_checked_on_a_schedule(lab: Lab) -> None:
     assert start(lab) == []
     _tend(later(lab, 4000))
     assert len(start(lab)) == 2
+
+
+@pytest.mark.usefixtures("check_recipe")
+def test_who_was_used_or_whose_check_was_called_off_is_not_checked_yet(lab: Lab, work: str) -> None:
+    lab = replace(lab, health_rules=replace(lab.health_rules, check_every_s=3600))
+    run_until_done(lab, submit(lab, spec("one", work, all_hostflags='name == "h1"')))
+    _tend(lab)
+    assert checks_begun(lab) == 1
+    with lab.sessions.begin() as session:
+        abort_flight(session, lab, 2, reason="not now")
+    _tend(lab)
+    assert checks_begun(lab) == 1
+
+
+def checks_begun(lab: Lab) -> int:
+    with lab.reads() as session:
+        return len(flights.list_flights(session, branch=checks.BRANCH))
+
+
+@pytest.mark.parametrize("ends", [ConfigError("no image"), Blocked("no Xen"), InfraError("it is everywhere")])
+def test_checks_that_say_nothing_of_their_host_are_not_repeated_at_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, ends: LabError
+) -> None:
+    def end(_ctx: StepContext) -> None:
+        raise ends
+
+    from lab.flights.recipe import _RECIPES
+
+    monkeypatch.setitem(_RECIPES, checks.RECIPE, replace(_RECIPES[doing(end)], name=checks.RECIPE))
+    lab = replace(lab, health_rules=replace(lab.health_rules, check_every_s=3600))
+    for _ in range(9):
+        _tend(lab)
+        run_all(lab)
+        clean(lab)
+    assert checks_begun(lab) == 2, "one of each host"
+    _tend(later(lab, 4000))
+    assert checks_begun(lab) == 4
+
+
+@pytest.mark.usefixtures("check_recipe")
+def test_a_burn_in_without_a_verdict_is_tried_again_but_not_at_once(lab: Lab) -> None:
+    with lab.sessions.begin() as session:
+        quarantine_host(session, lab, "h1", why="smoke", actor="bob")
+        return_host(session, lab, "h1", why="aired", actor="bob")
+    _tend(lab)
+    _tend(lab)
+    with lab.sessions.begin() as session:
+        abort_flight(session, lab, 1, reason="not now")
+    _tend(lab)
+    _tend(later(lab, 500))
+    assert checks_begun(lab) == 1
+    _tend(later(lab, 700))
+    assert checks_begun(lab) == 2
+
+
+@pytest.mark.usefixtures("check_recipe")
+def test_checks_for_another_health_than_the_host_has_end(lab: Lab) -> None:
+    lab = replace(lab, health_rules=replace(lab.health_rules, check_every_s=3600))
+    _tend(lab)
+    with lab.sessions.begin() as session:
+        quarantine_host(session, lab, "h1", why="smoke", actor="bob")
+        return_host(session, lab, "h1", why="aired", actor="bob")
+    _tend(lab)
+    assert checks_begun(lab) == 3, "the usual check can have it no more; those of its burn-in can"
+    with lab.sessions.begin() as session:
+        return_host(session, lab, "h1", why="", actor="bob", at_once=True)
+    _tend(lab)
+    newest = flight_of(lab, 3)
+    assert {job.status for job in newest.jobs} == {JobStatus.ABORTED}
+    assert health(lab, "h1")[0] is Health.GOOD
 
 
 def test_people_quarantine_drain_and_return(lab: Lab, work: str) -> None:

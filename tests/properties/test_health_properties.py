@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.hosts.health import Rules, Seen, Tally, burn_in_after_s, by_chance, judge
+from lab.hosts.health import Rules, Seen, Tally, burn_in_after_s, by_chance, judge, power_failed
 from lab.hosts.model import Health
 
 RULES = Rules()
@@ -31,7 +31,7 @@ def seen(*words: str) -> list[Seen]:
 
 words = st.lists(st.sampled_from(["ok", "broke", "everywhere", "check", "bad"]), max_size=8)
 tallies = st.builds(
-    lambda attempts, share: Tally(attempts=attempts, broken=int(attempts * share)), st.integers(0, 60), st.floats(0, 1)
+    lambda jobs, share: Tally(jobs=jobs, broken=int(jobs * share)), st.integers(0, 60), st.floats(0, 1)
 )
 
 
@@ -89,22 +89,22 @@ def test_what_breaks_everywhere_quarantines_nobody(what: list[str], in_a_row: in
 def test_a_chance_is_a_probability_and_worse_hosts_are_less_likely(own: Tally, equals: Tally) -> None:
     chance = by_chance(own, equals)
     assert 0.0 <= chance <= 1.0
-    if own.broken < own.attempts and equals.broken:
+    if own.broken < own.jobs and equals.broken:
         worse = by_chance(
-            Tally(attempts=own.attempts, broken=own.broken + 1),
-            Tally(attempts=equals.attempts, broken=equals.broken - 1),
+            Tally(jobs=own.jobs, broken=own.broken + 1),
+            Tally(jobs=equals.jobs, broken=equals.broken - 1),
         )
         assert worse <= chance + 1e-12
 
 
 def test_a_host_that_breaks_far_more_often_than_its_equals_is_quarantined() -> None:
-    own, equals = Tally(attempts=12, broken=7), Tally(attempts=60, broken=2)
+    own, equals = Tally(jobs=12, broken=7), Tally(jobs=60, broken=2)
     verdict = judge(Health.GOOD, seen("everywhere"), own, equals, RULES, by_lab=True)
     assert verdict is not None
     assert verdict.health is Health.QUARANTINED
-    assert "7 of 12 attempts broke on it, 2 of 60 on its equals" in verdict.reason
-    assert judge(Health.GOOD, seen(), Tally(attempts=9, broken=9), equals, RULES, by_lab=True) is None, "too few"
-    assert judge(Health.GOOD, seen(), Tally(attempts=12, broken=1), equals, RULES, by_lab=True) is None
+    assert "7 of 12 jobs broke on it that work elsewhere, 2 of 60 on its equals" in verdict.reason
+    assert judge(Health.GOOD, seen(), Tally(jobs=9, broken=9), equals, RULES, by_lab=True) is None, "too few"
+    assert judge(Health.GOOD, seen(), Tally(jobs=12, broken=1), equals, RULES, by_lab=True) is None
 
 
 def test_like_hosts_are_called_outliers_no_more_often_than_promised() -> None:
@@ -113,10 +113,37 @@ def test_like_hosts_are_called_outliers_no_more_often_than_promised() -> None:
     wrong = 0
     for _ in range(10_000):
         rate = chance.choice([0.02, 0.1, 0.3])
-        own = Tally(attempts=20, broken=sum(chance.random() < rate for _ in range(20)))
-        equals = Tally(attempts=60, broken=sum(chance.random() < rate for _ in range(60)))
+        own = Tally(jobs=20, broken=sum(chance.random() < rate for _ in range(20)))
+        equals = Tally(jobs=60, broken=sum(chance.random() < rate for _ in range(60)))
         wrong += by_chance(own, equals) <= 0.01
     assert wrong <= 10_000 * 0.01
+
+
+def test_like_hosts_are_rarely_called_outliers_though_they_are_judged_anew_at_each_job_that_breaks() -> None:
+    """A month of 100 jobs on a host and 300 on its equals, 300 times: fewer than one in fifty are ever called one."""
+    chance, wrong = random.Random(1), 0
+    for number in range(300):
+        rate, own, equals, called = (0.02, 0.1, 0.2)[number % 3], NOTHING, NOTHING, False
+        for job in range(400):
+            breaks = chance.random() < rate
+            if job % 4:
+                equals = Tally(jobs=equals.jobs + 1, broken=equals.broken + breaks)
+                continue
+            own = Tally(jobs=own.jobs + 1, broken=own.broken + breaks)
+            verdict = judge(Health.GOOD, (), own, equals, RULES, by_lab=True) if breaks else None
+            called = called or verdict is not None
+        wrong += called
+    assert wrong < 300 / 50
+
+
+@given(st.sampled_from(list(Health)), st.booleans())
+def test_a_power_command_that_fails_quarantines_all_but_what_people_have_in_hand(health: Health, by_lab: bool) -> None:
+    verdict = power_failed(health, "no answer", during="7.job", by_lab=by_lab)
+    theirs = health in (Health.MAINTENANCE, Health.RETIRED) or (health is Health.QUARANTINED and not by_lab)
+    assert (verdict is None) == theirs
+    if verdict is not None:
+        assert (verdict.health, verdict.reason) == (Health.QUARANTINED, "no answer")
+        assert verdict.evidence["jobs"] == ["7.job"]
 
 
 @given(st.integers(0, 100))

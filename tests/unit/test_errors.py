@@ -12,6 +12,7 @@ CODES = {
     "ConfigError": 2,
     "NotFoundError": 2,
     "InfraError": 3,
+    "PowerError": 3,
     "HostDiedError": 3,
     "StepFailure": 1,
     "Blocked": 1,

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from lab.errors import Evidence, InfraError
+from lab.errors import Evidence, InfraError, PowerError
 from lab.hosts.bootscript import SCRIPT
 from lab.hosts.drivers.machine import accel, identity_channel, lan, processes, snapshot
 from lab.hosts.drivers.machine.architecture import Architecture, quoted
@@ -107,7 +107,7 @@ class QemuPower:
             if not _gone(pid, place.uuid, 3.0, self.wait) and not processes.end(
                 pid, place.uuid, signal.SIGKILL, within_s=10.0
             ):
-                raise InfraError(f"{place.name}: QEMU (process {pid}) does not end, even when killed")
+                raise PowerError(f"{place.name}: QEMU (process {pid}) does not end, even when killed")
         place.pid_file.unlink(missing_ok=True)
         recorder = processes.find(place.recorder_pid_file, place.uuid) or processes.search(place.uuid, program="python")
         if recorder is not None and not processes.end(recorder, place.uuid, signal.SIGTERM, within_s=10.0):
