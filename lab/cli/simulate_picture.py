@@ -74,7 +74,7 @@ def _parts(measured: Sequence[Measured]) -> Iterator[str | int]:
         for number, one in enumerate(measured):
             waits = one.summary.tenants.get(tenant)
             if waits is not None:
-                yield _bar(y, waits.p90 / most, number, opacity=0.35)
+                yield _bar(y, waits.p90 / most, number, opacity=0.45)
                 yield _bar(y, waits.p50 / most, number)
                 yield _whisker(y, waits.p90 / most, waits.longest / most, number)
             y += _BAR

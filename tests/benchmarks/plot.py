@@ -23,7 +23,11 @@ def plot(
     high = math.ceil(math.log10(max(limit, *(max(ys) for ys in lines.values()))))
 
     def x_at(value: float) -> float:
-        return _LEFT + (math.log10(value) - math.log10(xs[0])) / (math.log10(xs[-1]) - math.log10(xs[0])) * _WIDE
+        return (
+            _LEFT
+            + 40
+            + (math.log10(value) - math.log10(xs[0])) / (math.log10(xs[-1]) - math.log10(xs[0])) * (_WIDE - 60)
+        )
 
     def y_at(value: float) -> float:
         return _TOP + _HIGH - (math.log10(value) - low) / (high - low) * _HIGH
