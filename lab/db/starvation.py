@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from lab.db.tables import AttemptRow, FlightRow, JobRow, WaitRow
-from lab.flights.starvation import FOREVER, FlightWait
+from lab.db.tables import AttemptRow, FlightRow, JobRow
+from lab.flights.starvation import FlightWait
 from lab.flights.status import JobStatus
 
-_OPEN = tuple(status.value for status in JobStatus if not status.final)
 
-
-def waiting_flights(session: Session, now: datetime, done_share: float) -> dict[int, FlightWait]:
+def waiting_flights(
+    session: Session, expected: Mapping[int, Mapping[str, float]], now: datetime, done_share: float
+) -> dict[int, FlightWait]:
     """The unfinished flights of which at least that share of the jobs has ended, and all that is left is queued.
 
-    A flight of which something still runs is not held up by what waits.
+    `expected` has the queued jobs of each flight, and when each is expected to have ended. A flight of which something
+    still runs is not held up by what waits.
     """
-    ended = func.sum(case((JobRow.status.in_(_OPEN), 0), else_=1))
-    busy = func.sum(case((JobRow.status.in_(_OPEN[1:]), 1), else_=0))
-    query = (
-        select(JobRow.flight, FlightRow.started, func.count(), ended)
-        .join(FlightRow, FlightRow.id == JobRow.flight)
-        .where(FlightRow.finished.is_(None))
-        .group_by(JobRow.flight, FlightRow.started)
-        .having(and_(ended >= done_share * func.count(), busy == 0))
-    )
-    found = {}
-    for flight, started, jobs, done in session.execute(query):
-        last = session.scalar(select(func.max(AttemptRow.finished)).where(AttemptRow.flight == flight))
-        found[flight] = FlightWait(
-            started=started.timestamp(),
-            jobs=jobs,
-            ended=int(done),
-            others_end=(last or now).timestamp(),
-            waiting=_waiting(session, flight, now),
-        )
-    return found
+    sizes = select(JobRow.flight, func.count()).join(FlightRow).where(FlightRow.finished.is_(None))
+    # Counting is by an index alone; of a long queue few flights are left after it.
+    held_up = [
+        flight
+        for flight, jobs in session.execute(sizes.group_by(JobRow.flight))
+        if flight in expected and jobs - len(expected[flight]) >= done_share * jobs
+    ]
+    found = {flight: _judged(session, flight, expected[flight], now) for flight in held_up}
+    return {flight: wait for flight, wait in found.items() if wait is not None}
 
 
-def _waiting(session: Session, flight: int, now: datetime) -> dict[str, float]:
-    query = (
-        select(JobRow.name, WaitRow.end_p50)
-        .outerjoin(WaitRow, and_(WaitRow.flight == JobRow.flight, WaitRow.job == JobRow.name))
-        .where(JobRow.flight == flight, JobRow.status == JobStatus.QUEUED.value)
+def _judged(session: Session, flight: int, expected: Mapping[str, float], now: datetime) -> FlightWait | None:
+    jobs = {
+        name: JobStatus(status)
+        for name, status in session.execute(select(JobRow.name, JobRow.status).where(JobRow.flight == flight))
+    }
+    if any(status.active for status in jobs.values()):
+        return None
+    started = session.scalars(select(FlightRow.started).where(FlightRow.id == flight)).one()
+    last = session.scalar(select(func.max(AttemptRow.finished)).where(AttemptRow.flight == flight))
+    return FlightWait(
+        started=started.timestamp(),
+        jobs=len(jobs),
+        ended=sum(status.final for status in jobs.values()),
+        others_end=(last or now).timestamp(),
+        waiting={job: end for job, end in expected.items() if jobs.get(job) is JobStatus.QUEUED},
     )
-    return {job: max(end, now).timestamp() if end else FOREVER for job, end in session.execute(query)}

@@ -11,11 +11,13 @@ FOREVER: Final = float("inf")
 
 @dataclass(frozen=True, kw_only=True)
 class StarvationRule:
-    """A queued job is *starved* when `done_share` of its flight's jobs have ended and all others will have, and the
-    flight would take more than `factor` times as long with it as without, and at least `least_s` seconds longer.
+    """A queued job is *starved* when at least `done_share` of its flight's jobs have ended and nothing of it runs, and
+    the flight would take more than `factor` times as long with the job as without, at least `least_s` seconds longer,
+    and from now on still longer than it took without.
 
-    OSSTest's rule of 2019 (nine in ten jobs done, five times as long) with a least time, so that no short flight gives
-    up what a coffee would bring. `factor` 0 switches it off.
+    OSSTest's rule of 2019 (nine in ten jobs done, five times as long) with two more conditions: no short flight gives
+    up what a coffee would bring, and no job is given up that is about to run after all (the lab was down, say).
+    `factor` 0 switches it off.
     """
 
     done_share: float = 0.9
@@ -49,14 +51,14 @@ def starved(flight: FlightWait, now: float, rule: StarvationRule) -> dict[str, s
     without = max(flight.others_end - flight.started, 1.0)
     found = {}
     for job, end in flight.waiting.items():
-        longer = end - flight.others_end
+        longer, left = end - flight.others_end, end - now
         if end == FOREVER:
             if now - flight.others_end >= rule.least_s:
                 found[job] = (
                     f"starved: nothing tells when it could run, and it alone has held the flight up for "
                     f"{_hours(now - flight.others_end)}"
                 )
-        elif longer >= rule.least_s and end - flight.started > rule.factor * without:
+        elif longer >= rule.least_s and end - flight.started > rule.factor * without and left > without:
             found[job] = (
                 f"starved: it would run until {_hours(end - flight.started)} after the flight began, "
                 f"which takes {_hours(without)} without it ({flight.ended} of {flight.jobs} jobs have ended)"

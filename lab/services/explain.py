@@ -64,6 +64,8 @@ class Explaining:
         self._next = 0.0
         self._latest = 0.0
         self._news = True
+        self.expected: Mapping[JobKey, Wait] | None = None
+        """why each queued job waits, as of late; None: nobody has looked yet"""
 
     def offer(self, take: Callable[[], Snapshot], *, news: bool) -> float:
         """Explain what `take` gives if it is time to; returns in how many seconds it wants to be asked again."""
@@ -83,7 +85,7 @@ class Explaining:
         """Look at what is written anew: a safety net, as everything is read anew now and then."""
         if self._thread is None or not self._thread.is_alive():
             self._explainer = Explainer(self._lab)
-        self._news = True
+        self._news, self.expected = True, None
 
     def end(self) -> None:
         """Write nothing more: somebody else may lead by now."""
@@ -94,7 +96,8 @@ class Explaining:
     def _explain(self, snapshot: Snapshot) -> None:
         begun = time.thread_time()
         try:
-            whole = self._explainer.write(explained(self._lab, snapshot), stop=self._stop)
+            self.expected = explained(self._lab, snapshot)
+            whole = self._explainer.write(self.expected, stop=self._stop)
             self._news = self._news or not whole
         except Exception:
             log.exception("why jobs wait was not written; trying again")

@@ -29,6 +29,9 @@ LONGEST_WAIT_S = 10.0
 DEPOSED_S = 1.0
 """Within so long whoever has lost the lock notices."""
 
+STARVE_S = 60.0
+"""Between two looks for jobs to give up: a matter of hours."""
+
 RELOAD_S = 300.0
 """A safety net: everything is read anew after so long, or after fifty times what reading takes if that is longer."""
 
@@ -40,7 +43,7 @@ def lead(lab: Lab, stop: threading.Event) -> None:
     """
     scheduler: Scheduler | None = None
     term = 0
-    reload_at = remind_at = tend_at = 0.0
+    reload_at = remind_at = tend_at = starve_at = 0.0
     clocks = ClockWatch(grace_s=max(CLAIM_S, lab.settings.lease_s))
     explaining = Explaining(lab)
     wanted: dict[str, str] = {}
@@ -71,8 +74,12 @@ def lead(lab: Lab, stop: threading.Event) -> None:
                 with lab.sessions.begin() as session:
                     check_term(session, term)
                     tend_hosts(session, lab)
-                    starve_jobs(session, lab)
                 tend_at = time.monotonic() + LONGEST_WAIT_S
+            if explaining.expected is not None and time.monotonic() > starve_at:
+                with lab.sessions.begin() as session:
+                    check_term(session, term)
+                    starve_jobs(session, lab, explaining.expected)
+                starve_at = time.monotonic() + STARVE_S
             explain_in = explaining.offer(scheduler.snapshot, news=scheduler.mirror.news)
             pause = 0.0 if more or wanted != before else min(pause, explain_in)
             if quiet and time.monotonic() > remind_at:

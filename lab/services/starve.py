@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy.orm import Session
 
 from lab.context import Lab
 from lab.db import flights
 from lab.db import session as db
 from lab.db.starvation import waiting_flights
-from lab.flights.starvation import starved
+from lab.flights.model import JobKey, Wait
+from lab.flights.starvation import FOREVER, starved
 from lab.flights.status import JobStatus
 from lab.services.settle import close_if_done
 
 
-def starve_jobs(session: Session, lab: Lab) -> int:
-    """Do what the rule says (see `lab.flights.starvation`); returns how many jobs were given up."""
+def starve_jobs(session: Session, lab: Lab, expected: Mapping[JobKey, Wait]) -> int:
+    """Do what the rule says (see `lab.flights.starvation`); returns how many jobs were given up.
+
+    `expected` is when the queued jobs are expected to run, as the leader thinks now: what was written down before it
+    began may be long out of date. A job that is not in it waits on.
+    """
     rule, now = lab.starvation, lab.clock()
+    if rule.factor <= 0:
+        return 0
+    ends: dict[int, dict[str, float]] = {}
+    for (flight, job), wait in expected.items():
+        ends.setdefault(flight, {})[job] = wait.end.p50.timestamp() if wait.end else FOREVER
     count = 0
-    for flight, wait in waiting_flights(session, now, rule.done_share).items() if rule.factor > 0 else ():
-        given_up = starved(wait, now.timestamp(), rule)
+    for flight, held_up in waiting_flights(session, ends, now, rule.done_share).items():
+        given_up = starved(held_up, now.timestamp(), rule)
         for job, reason in sorted(given_up.items()):
             if flights.set_job_status(
                 session, flight, job, current=JobStatus.QUEUED, to=JobStatus.STARVED, reason=reason

@@ -33,6 +33,8 @@ def flight(ended: int, jobs: int, others_end_h: float, **waiting_h: float) -> Fl
         (flight(8, 10, 2.0, one=20.0, other=20.0), 2.5, set()),
         (flight(18, 20, 2.0, one=20.0, other=3.0), 2.5, {"one"}),
         (flight(9, 10, 0.2, last=3.0), 0.3, set()),
+        (flight(9, 10, 2.0, last=61.0), 60.0, set()),
+        (flight(9, 10, 2.0, last=61.0), 58.0, {"last"}),
         (flight(9, 10, 2.0, last=FOREVER), 2.5, set()),
         (flight(9, 10, 2.0, last=FOREVER), 6.1, {"last"}),
         (flight(0, 1, 0.0, only=1000.0), 0.1, set()),
