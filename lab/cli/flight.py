@@ -100,7 +100,7 @@ def run(
     if as_json:
         print_json(flight_view(ended, lab.coverage))
     else:
-        print_verdict(ended)
+        print_verdict(ended, lab)
     sys.exit(exit_code(ended.status))
 
 
@@ -146,7 +146,15 @@ def images_of(specs: Sequence[JobSpec]) -> list[str]:
     return sorted(found)
 
 
-def print_verdict(ended: Flight) -> None:
+def print_coverage(whole: Flight, lab: Lab) -> None:
+    """Whether what is demanded of a flight's coverage is met, a line for each demand."""
+    for one in coverage_of(whole, lab.coverage):
+        if one.demanded:
+            mark = "✓ enough" if one.enough else "✗ too little" if one.lost else "… not yet enough"
+            output().print(f"{mark}: {one}", markup=False)
+
+
+def print_verdict(ended: Flight, lab: Lab) -> None:
     """A flight that has ended, in a few lines."""
     console = output()
     counts: dict[str, int] = {}
@@ -160,6 +168,7 @@ def print_verdict(ended: Flight) -> None:
     for job in ended.jobs:
         if job.reason and job.status.value != "pass":
             console.print(f"  {job.name}: ", status_text(job.status.value), job.reason, markup=False)
+    print_coverage(ended, lab)
     console.print(f"  see it: ./run lab flight show {ended.id}   or in the browser: ./run serve", style="dim")
 
 
@@ -206,9 +215,7 @@ def show(flight: str, *, as_json: bool) -> None:
         print_json(flight_view(whole, lab.coverage))
         return
     output().print(flight_table(whole, lab))
-    for one in coverage_of(whole, lab.coverage):
-        if one.demanded:
-            output().print(f"{'✓' if one.enough else '✗'} {one}", markup=False)
+    print_coverage(whole, lab)
     for job in whole.jobs:
         if job.last is None:
             continue

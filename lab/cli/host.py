@@ -14,7 +14,7 @@ from lab.cli.terminal import attach
 from lab.context import Lab
 from lab.db import flights, hosts
 from lab.flights.model import Job
-from lab.flights.views import host_view
+from lab.flights.views import health_change_view, host_view
 from lab.hosts.examination import Findings, proposal, read
 
 
@@ -62,6 +62,10 @@ def findings_on(host: str, job: Job) -> Findings | None:
     return next((read(role, job.values) for role, name in roles.items() if name == host), None)
 
 
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 @host.command()
 @click.argument("name")
 @lab_option
@@ -76,17 +80,7 @@ def show(name: str, lab_file: Path | None, *, as_json: bool) -> None:
     found = findings_on(name, examined) if examined else None
     if as_json:
         shown = host_view(view.host, holder=view.holder, since=view.since)
-        shown["health_history"] = [
-            {
-                "at": change.at.isoformat(),
-                "old": change.old.value,
-                "new": change.new.value,
-                "reason": change.reason,
-                "actor": change.actor,
-                "evidence": dict(change.evidence),
-            }
-            for change in history
-        ]
+        shown["health_history"] = [health_change_view(change) for change in history]
         if examined and found:
             shown["examined"] = {
                 "job": examined.id,
@@ -114,7 +108,7 @@ def show(name: str, lab_file: Path | None, *, as_json: bool) -> None:
             markup=False,
         )
         if change.evidence:
-            told = "; ".join(f"{what}: {value}" for what, value in change.evidence.items())
+            told = "; ".join(f"{what}: {_plain(value)}" for what, value in change.evidence.items())
             console.print(f"      evidence: {told}", markup=False)
 
 

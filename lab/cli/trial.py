@@ -75,7 +75,7 @@ def try_(
     if as_json:
         print_json(flight_view(ended, lab.coverage))
     else:
-        print_verdict(ended)
+        print_verdict(ended, lab)
     sys.exit(exit_code(ended.status))
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from lab.db.session import matched, upsert
 from lab.db.tables import HealthChangeRow, HostRow, LeaseRow
 from lab.errors import NotFoundError
+from lab.hosts.health import HealthChange
 from lab.hosts.model import Health, Host, HostState
 
 
@@ -23,18 +24,6 @@ class HostView:
     host: Host
     holder: str | None = None
     since: datetime | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class HealthChange:
-    """One change of a host's health; `evidence` is JSON, e.g. the numbers of attempts."""
-
-    at: datetime
-    old: Health
-    new: Health
-    reason: str
-    actor: str
-    evidence: Mapping[str, object]
 
 
 def _host(row: HostRow) -> Host:

@@ -7,8 +7,9 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from lab.flights.coverage import coverage_of
+from lab.flights.coverage import coverage_of, unmet
 from lab.flights.model import Attempt, Flight, Job, StepResult, Wait, Window
+from lab.hosts.health import HealthChange
 from lab.hosts.model import Host
 
 
@@ -120,10 +121,30 @@ def flight_view(flight: Flight, demands: Mapping[str, Mapping[str, float]] = Map
     return {
         **flight_summary(flight),
         "coverage": [
-            {"arch": one.arch, "ran": one.ran, "jobs": one.jobs, "demanded": one.demanded, "enough": one.enough}
+            {
+                "arch": one.arch,
+                "ran": one.ran,
+                "left": one.left,
+                "jobs": one.jobs,
+                "demanded": one.demanded,
+                "enough": one.enough,
+            }
             for one in coverage_of(flight, demands)
         ],
+        "unmet": list(unmet(flight, demands)),
         "jobs": [job_summary(job) for job in flight.jobs],
+    }
+
+
+def health_change_view(change: HealthChange) -> dict[str, Any]:
+    """A change of a host's health."""
+    return {
+        "at": _time(change.at),
+        "old": change.old.value,
+        "new": change.new.value,
+        "reason": change.reason,
+        "actor": change.actor,
+        "evidence": dict(change.evidence),
     }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -68,6 +69,18 @@ class Verdict:
     health: Health
     reason: str
     evidence: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthChange:
+    """One change of a host's health; `evidence` is JSON: the jobs (as flight.job) and attempts that showed it."""
+
+    at: datetime
+    old: Health
+    new: Health
+    reason: str
+    actor: str
+    evidence: Mapping[str, object]
 
 
 def judge(

@@ -177,7 +177,7 @@ def test_json_has_the_promised_words(call: Callable[..., Result], a_flight: int)
     (summary,) = json.loads(call("flight", "list", "--json").stdout)
     assert set(summary) == FLIGHT_KEYS
     shown = json.loads(call("flight", "show", "latest", "--json").stdout)
-    assert set(shown) == FLIGHT_KEYS | {"jobs", "coverage"}
+    assert set(shown) == FLIGHT_KEYS | {"jobs", "coverage", "unmet"}
     assert (shown["flight"], shown["status"], shown["counts"], shown["note"]) == (
         a_flight,
         "queued",

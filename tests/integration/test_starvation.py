@@ -13,7 +13,7 @@ from factories import flight_of, job_of, later, run_all, spec, start, submit
 
 from lab.context import Lab
 from lab.db import hosts
-from lab.flights.coverage import coverage_of
+from lab.flights.coverage import coverage_of, unmet
 from lab.flights.model import JobKey, Wait, Window
 from lab.flights.starvation import StarvationRule
 from lab.flights.status import JobStatus
@@ -69,8 +69,8 @@ def test_a_job_that_would_hold_its_flight_up_is_given_up_and_the_flight_ends(lab
     assert "it would run until 12 h 0" in job.reason
     assert (whole.status, whole.finished is not None) == (JobStatus.STARVED, True)
     assert starve(lab, last_in(flight, 12, lab)) == 0
-    short = [one for one in coverage_of(whole, {"*": {"arm64": 0.5, "amd64": 1.0}}) if not one.enough]
-    assert [str(one) for one in short] == ["arm64: 0 of 1 jobs came to a verdict, 50% are demanded"]
+    short = unmet(whole, {"*": {"arm64": 0.5, "amd64": 1.0}})
+    assert short == ("arm64: 0 of 1 jobs came to a verdict, 50% are demanded",)
     assert coverage_of(whole, {"trial": {}, "*": {"arm64": 0.5}})[1].enough, "the branch's own demands count"
 
 

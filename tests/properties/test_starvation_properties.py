@@ -80,10 +80,31 @@ def test_what_did_not_come_to_a_verdict_covers_nothing(
             assert not one.enough, "untested is not covered, however little is demanded"
         if one.demanded == 0 or (one.ran == one.jobs and one.jobs):
             assert one.enough
+        assert not (one.enough and one.lost)
+        if all(status.final for status in mine):
+            assert one.enough != one.lost, "once all has ended, it is known"
+    passed = {
+        one.arch: one
+        for one in coverage([(arch, status if status.final else JobStatus.PASS) for arch, status in jobs], demands)
+    }
+    for one in coverage(jobs, demands):
+        assert one.lost == (not passed[one.arch].enough), "lost is what no luck can mend"
+
+
+def test_a_share_met_exactly_is_met() -> None:
+    for jobs in range(1, 101):
+        for ran in range(1, jobs + 1):
+            statuses = [JobStatus.PASS] * ran + [JobStatus.BLOCKED] * (jobs - ran)
+            [found] = coverage([("amd64", status) for status in statuses], {"amd64": ran / jobs})
+            assert found.enough, (ran, jobs)
 
 
 def test_a_flight_of_which_both_tests_starved_is_not_covered() -> None:
     """As OSSTest's flight 150946 was, and was pushed."""
     [found] = coverage([("amd64", JobStatus.STARVED)] * 2, {"amd64": 0.1})
     assert not found.enough
+    assert found.lost
     assert str(found) == "amd64: 0 of 2 jobs came to a verdict, 10% are demanded"
+    [going] = coverage([("amd64", JobStatus.RUNNING)] * 2, {"amd64": 0.1})
+    assert (going.enough, going.lost) == (False, False)
+    assert str(going) == "amd64: 0 of 2 jobs came to a verdict and 2 may still, 10% are demanded"

@@ -177,6 +177,9 @@ def test_the_interface_for_programs_gives_the_words_of_the_command_line(demo: De
     assert listed["before"] == 2
     assert client.get("/api/v1/flights?before=2").json()["before"] is None
     assert [host["name"] for host in client.get("/api/v1/hosts").json()["hosts"]] == ["emu0", "emu1", "emu2", "italia0"]
+    assert client.get("/api/v1/hosts/nobody").status_code == 404
+    [change] = client.get("/api/v1/hosts/emu2").json()["health_history"]
+    assert (change["old"], change["new"], change["actor"]) == ("good", "suspect", "judge")
     assert client.get("/healthz").json() == {"status": "ok"}
     assert "/api/v1/flights/{flight}" in client.get("/api/v1/openapi.json").json()["paths"]
 

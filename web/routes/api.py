@@ -11,8 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from lab.db.flights import list_flights, load_flight, resolve_flight
-from lab.db.hosts import list_hosts
-from lab.flights.views import flight_summary, flight_view, host_view, job_view
+from lab.db.hosts import health_history, list_hosts, load_host
+from lab.flights.views import flight_summary, flight_view, health_change_view, host_view, job_view
 from web.deps import LabDep, SessionDep
 from web.routes.jobs import find_job
 
@@ -112,19 +112,21 @@ class FlightSummaryModel(BaseModel):
 
 
 class CoverageModel(BaseModel):
-    """Of the test jobs of an architecture: how many came to a verdict, of how many, and the share that is demanded."""
+    """Of the test jobs of an architecture: how many came to a verdict, how many still may, and the share demanded."""
 
     arch: str
     ran: int
+    left: int
     jobs: int
     demanded: float
     enough: bool
 
 
 class FlightModel(FlightSummaryModel):
-    """A flight with its jobs."""
+    """A flight with its jobs; `unmet` are the demands on its coverage that it does not meet, as sentences."""
 
     coverage: list[CoverageModel]
+    unmet: list[str]
     jobs: list[JobModel]
 
 
@@ -147,6 +149,23 @@ class HostModel(BaseModel):
     health_reason: str
     holder: str | None
     since: str | None
+
+
+class HealthChangeModel(BaseModel):
+    """A change of a host's health: who made it (`lab`: a rule), why, and the evidence."""
+
+    at: str
+    old: str
+    new: str
+    reason: str
+    actor: str
+    evidence: dict[str, Any]
+
+
+class HostDetailModel(HostModel):
+    """A host with the history of its health, the newest change first."""
+
+    health_history: list[HealthChangeModel]
 
 
 class HostListModel(BaseModel):
@@ -184,6 +203,14 @@ def api_job(flight: str, name: str, session: SessionDep) -> dict[str, Any]:
 def api_hosts(session: SessionDep) -> dict[str, Any]:
     """The hosts of the lab."""
     return {"hosts": [host_view(view.host, holder=view.holder, since=view.since) for view in list_hosts(session)]}
+
+
+@router.get("/api/v1/hosts/{name}", response_model=HostDetailModel)
+def api_host(name: str, session: SessionDep) -> dict[str, Any]:
+    """A host with the history of its health."""
+    view, history = load_host(session, name), health_history(session, name)
+    shown = host_view(view.host, holder=view.holder, since=view.since)
+    return shown | {"health_history": [health_change_view(change) for change in history]}
 
 
 @router.get("/healthz", include_in_schema=False)
