@@ -55,12 +55,12 @@ def starved(flight: FlightWait, now: float, rule: StarvationRule) -> dict[str, s
         if end == FOREVER:
             if now - flight.others_end >= rule.least_s:
                 found[job] = (
-                    f"starved: nothing tells when it could run, and it alone has held the flight up for "
+                    f"nothing tells when it could run, and it alone has held the flight up for "
                     f"{_hours(now - flight.others_end)}"
                 )
         elif longer >= rule.least_s and end - flight.started > rule.factor * without and left > without:
             found[job] = (
-                f"starved: it would run until {_hours(end - flight.started)} after the flight began, "
+                f"it would run until {_hours(end - flight.started)} after the flight began, "
                 f"which takes {_hours(without)} without it ({flight.ended} of {flight.jobs} jobs have ended)"
             )
     return found

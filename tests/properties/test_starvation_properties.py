@@ -43,7 +43,7 @@ def flight(ended: int, jobs: int, others_end_h: float, **waiting_h: float) -> Fl
 def test_the_rule(wait: FlightWait, now_h: float, given_up: set[str]) -> None:
     found = starved(wait, now_h * HOUR, RULE)
     assert set(found) == given_up
-    assert all(reason.startswith("starved: ") for reason in found.values())
+    assert all(found.values()), "with the reason"
     assert starved(wait, now_h * HOUR, StarvationRule(factor=0)) == {}
 
 
