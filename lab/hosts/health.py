@@ -166,7 +166,7 @@ def _burnt_in(seen: Sequence[Seen], rules: Rules) -> Verdict | None:
         return Verdict(health=Health.QUARANTINED, reason=reason, evidence=_shown(checks[:1]))
     passed = checks[: rules.burn_in_checks]
     if len(passed) == rules.burn_in_checks and not any(one.broken for one in passed):
-        reason = f"it passed {len(passed)} checks in a row"
+        reason = f"it passed {len(passed)} checks in a row" if len(passed) > 1 else "it passed its check"
         return Verdict(health=Health.GOOD, reason=reason, evidence=_shown(passed))
     return None
 
