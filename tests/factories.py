@@ -25,6 +25,7 @@ from lab.flights.steps import _STEPS, Built, GuestFiles, StepContext, step
 from lab.hosts.model import Host
 from lab.hosts.protocols import BootTarget, Guard, Trace, no_guard, no_trace
 from lab.services.construct import construct_flight
+from lab.services.lead import lead
 from lab.services.run_job import run_job
 from lab.services.schedule import schedule
 from lab.settings import Settings
@@ -380,3 +381,18 @@ def flight_of(lab: Lab, flight: int) -> Flight:
 def host_of(lab: Lab, name: str) -> Host:
     with lab.reads() as session:
         return hosts.load_host(session, name).host
+
+
+@contextmanager
+def leading(lab: Lab) -> Iterator[None]:
+    """While this is open somebody leads the lab."""
+    stop = threading.Event()
+    leader = threading.Thread(target=lead, args=(lab, stop))
+    leader.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        lab.bell.ring()
+        leader.join(20)
+        assert not leader.is_alive()

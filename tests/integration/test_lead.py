@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import pairwise
 
+import factories
 import pytest
 from factories import (
     PAIR,
@@ -34,7 +35,7 @@ from lab.flights.status import Blessing, JobStatus
 from lab.flights.steps import StepContext
 from lab.hosts.model import HostState
 from lab.services.clean_host import clean_host
-from lab.services.lead import lead, remind
+from lab.services.lead import remind
 from lab.services.run_job import run_job
 
 
@@ -59,16 +60,10 @@ class Threads:
 
 @contextmanager
 def leading(lab: Lab) -> Iterator[None]:
-    stop = threading.Event()
-    leader = threading.Thread(target=lead, args=(lab, stop))
-    leader.start()
     try:
-        yield
+        with factories.leading(lab):
+            yield
     finally:
-        stop.set()
-        lab.bell.ring()
-        leader.join(20)
-        assert not leader.is_alive()
         if isinstance(lab.dispatch, Threads):
             for thread in lab.dispatch.threads:
                 thread.join(20)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
-from factories import flight_of, job_of, later, run_all, spec, start, submit
+from factories import flight_of, job_of, later, leading, run_all, spec, start, submit
 
 from lab.context import Lab
 from lab.db import hosts
@@ -18,22 +15,8 @@ from lab.flights.model import JobKey, Wait, Window
 from lab.flights.starvation import StarvationRule
 from lab.flights.status import JobStatus
 from lab.hosts.model import Health
-from lab.services.lead import lead
 from lab.services.run_job import run_job
 from lab.services.starve import starve_jobs
-
-
-@contextmanager
-def leading(lab: Lab) -> Iterator[None]:
-    stop = threading.Event()
-    leader = threading.Thread(target=lead, args=(lab, stop))
-    leader.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        lab.bell.ring()
-        leader.join(20)
 
 
 def starve(lab: Lab, *expected: tuple[JobKey, Wait]) -> int:
