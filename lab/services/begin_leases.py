@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
 from types import MappingProxyType
 
 from sqlalchemy.orm import Session
 
 from lab.context import Lab
 from lab.db import flights, hosts, leases
-from lab.db import session as db
 from lab.hosts.calendar import entries
 from lab.hosts.lease_plan import Held, LeasePlan, next_change, plan_leases
 from lab.hosts.leases import PersonLease, stamp
+from lab.services.give_back import give_back
 
 
 class Overtaken(RuntimeError):  # noqa: N818 - what happened, and no error of anybody
@@ -56,8 +55,7 @@ def begin_leases(session: Session, lab: Lab, *, wanted: Mapping[str, str] = Mapp
             theirs = by_number[number].host
             leases.add_change(session, number, what, actor="lab", now=now, host=theirs, detail=detail)
     for name in plan.power_off:
-        if hosts.clean_free_host(session, name):
-            db.after_commit(session, partial(lab.dispatch.clean_host, name))
+        give_back(session, lab, name)
     return plan
 
 

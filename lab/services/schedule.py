@@ -16,8 +16,9 @@ from lab.flights.model import Job
 from lab.flights.status import JobStatus
 from lab.hosts.planner import Assignment, Plan
 from lab.services.explain import Explainer, explained
+from lab.services.give_back import give_back
 from lab.services.mirror import Mirror, Snapshot
-from lab.services.settle import close_if_done
+from lab.services.settle import close_if_done, give_up
 
 CLAIM_S = 60.0
 """How long an attempt waits for a worker to claim it before it counts as broken."""
@@ -52,8 +53,7 @@ class Scheduler:
             else:
                 mirror.look_again(session, assignment)
         for name in self.plan.power_off:
-            if hosts.clean_free_host(session, name):
-                db.after_commit(session, partial(lab.dispatch.clean_host, name))
+            give_back(session, lab, name)
         return started
 
     def follow(self, session: Session) -> bool:
@@ -72,7 +72,7 @@ class Scheduler:
         """End the jobs that can never run; those that need them in turn are met when their marks are followed."""
         ended = set()
         for job, reason in list(self.mirror.hopeless.values()):
-            _block(session, self._lab, job, reason)
+            give_up(session, self._lab, job.flight, job.name, JobStatus.BLOCKED, reason)
             ended.add(job.flight)
         self.mirror.hopeless.clear()
         for flight in sorted(ended):
@@ -87,16 +87,6 @@ def schedule(session: Session, lab: Lab) -> int:
     scheduler.follow(session)
     Explainer(lab).write_all(session, explained(lab, scheduler.snapshot()))
     return started
-
-
-def _block(session: Session, lab: Lab, job: Job, reason: str) -> None:
-    """End a job that can never run; jobs that need this one in turn are blocked at the next look."""
-    if flights.set_job_status(
-        session, job.flight, job.name, current=JobStatus.QUEUED, to=JobStatus.BLOCKED, reason=reason
-    ):
-        data = {"job": job.name, "status": JobStatus.BLOCKED.value}
-        flights.add_event(session, kind="job", now=lab.clock(), flight=job.flight, data=data)
-        db.after_commit(session, lab.bell.ring)
 
 
 def start(session: Session, lab: Lab, assignment: Assignment, waiting: Job, outputs: Mapping[str, str]) -> bool:

@@ -94,6 +94,16 @@ def _move_job(session: Session, lab: Lab, row: AttemptRow, status: JobStatus, re
     )
 
 
+def give_up(session: Session, lab: Lab, flight: int, job: str, status: JobStatus, reason: str) -> bool:
+    """End a queued job without a try; False when it is not queued any more. What needs it learns by its marks."""
+    if not flights.set_job_status(session, flight, job, current=JobStatus.QUEUED, to=status, reason=reason):
+        return False
+    data = {"job": job, "status": status.value}
+    flights.add_event(session, kind="job", now=lab.clock(), flight=flight, data=data)
+    db.after_commit(session, lab.bell.ring)
+    return True
+
+
 def close_if_done(session: Session, lab: Lab, flight: int) -> None:
     """When every job has ended and no host is held: bless the flight and have its hosts powered off."""
     session.flush()

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from sqlalchemy.orm import Session
 
 from lab.context import Lab
-from lab.db import flights
-from lab.db import session as db
 from lab.db.starvation import waiting_flights
 from lab.flights.model import JobKey, Wait
 from lab.flights.starvation import FOREVER, starved
 from lab.flights.status import JobStatus
-from lab.services.settle import close_if_done
+from lab.services.settle import close_if_done, give_up
 
 
 def starve_jobs(session: Session, lab: Lab, expected: Mapping[JobKey, Wait]) -> int:
@@ -32,14 +30,7 @@ def starve_jobs(session: Session, lab: Lab, expected: Mapping[JobKey, Wait]) -> 
     for flight, held_up in waiting_flights(session, ends, now, rule.done_share).items():
         given_up = starved(held_up, now.timestamp(), rule)
         for job, reason in sorted(given_up.items()):
-            if flights.set_job_status(
-                session, flight, job, current=JobStatus.QUEUED, to=JobStatus.STARVED, reason=reason
-            ):
-                data = {"job": job, "status": JobStatus.STARVED.value}
-                flights.add_event(session, kind="job", now=now, flight=flight, data=data)
-                count += 1
+            count += give_up(session, lab, flight, job, JobStatus.STARVED, reason)
         if given_up:
             close_if_done(session, lab, flight)
-    if count:
-        db.after_commit(session, lab.bell.ring)
     return count
