@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
@@ -54,8 +56,7 @@ def lead(lab: Lab, stop: threading.Event) -> None:
             if scheduler is None:
                 with lab.sessions.begin() as session:
                     term = begin_term(session)
-            with lab.sessions.begin() as session:
-                check_term(session, term)
+            with _in_term(lab, term) as session:
                 if scheduler is None or time.monotonic() > reload_at:
                     scheduler, took = _begin(session, lab)
                     reload_at = time.monotonic() + max(RELOAD_S, 50 * took)
@@ -71,13 +72,11 @@ def lead(lab: Lab, stop: threading.Event) -> None:
                 if (change := next_lease_change(session, lab)) is not None:
                     pause = min(pause, max(0.0, (change - lab.clock()).total_seconds()))
             if time.monotonic() > tend_at:
-                with lab.sessions.begin() as session:
-                    check_term(session, term)
+                with _in_term(lab, term) as session:
                     tend_hosts(session, lab)
                 tend_at = time.monotonic() + LONGEST_WAIT_S
             if explaining.expected is not None and time.monotonic() > starve_at:
-                with lab.sessions.begin() as session:
-                    check_term(session, term)
+                with _in_term(lab, term) as session:
                     starve_jobs(session, lab, explaining.expected)
                 starve_at = time.monotonic() + STARVE_S
             explain_in = explaining.offer(scheduler.snapshot, news=scheduler.mirror.news)
@@ -97,6 +96,14 @@ def lead(lab: Lab, stop: threading.Event) -> None:
             stop.wait(pause)  # no ring makes this quicker
         quiet = not lab.bell.wait(0.0 if scheduler is None else pause)
     explaining.end()
+
+
+@contextmanager
+def _in_term(lab: Lab, term: int) -> Iterator[Session]:
+    """A transaction of our term; `DeposedError` when that is over."""
+    with lab.sessions.begin() as session:
+        check_term(session, term)
+        yield session
 
 
 def _judge_holds(session: Session, lab: Lab, clocks: ClockWatch) -> float:
