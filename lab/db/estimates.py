@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from lab.db.base import Base
-from lab.db.session import upsert
+from lab.db.session import insert_unless_there, upsert
 from lab.db.tables import DurationRow, LastRunRow, UsageRow
 from lab.hosts.choice import LastRun
 from lab.hosts.durations import ANY_CLASS, Estimate, History, remembered, subjects
@@ -22,7 +21,7 @@ def add_duration(session: Session, *, job: str, recipe: str, place: str, seconds
     for subject in sorted(subjects(job, recipe)):
         for where in sorted({place, ANY_CLASS}):
             key = {"subject": subject, "host_class": where}
-            _insert_unless_there(session, DurationRow, [key | {"samples": [], "updated": now}])
+            insert_unless_there(session, DurationRow, [key | {"samples": [], "updated": now}])
             row = session.scalars(select(DurationRow).filter_by(**key).with_for_update()).one()
             row.samples, row.updated = remembered(row.samples, seconds), now
 
@@ -55,7 +54,7 @@ def load_last_runs(
 
 def charge(session: Session, tenant: str, host_seconds: float, *, half_life_s: float, now: datetime) -> None:
     """Add to what a tenant has used."""
-    _insert_unless_there(session, UsageRow, [{"tenant": tenant, "host_seconds": 0.0, "at": now}])
+    insert_unless_there(session, UsageRow, [{"tenant": tenant, "host_seconds": 0.0, "at": now}])
     row = session.scalars(select(UsageRow).where(UsageRow.tenant == tenant).with_for_update()).one()
     row.host_seconds = faded(row.host_seconds, (now - row.at).total_seconds(), half_life_s) + max(host_seconds, 0.0)
     row.at = max(row.at, now)  # a clock that went back must not let the use fade twice
@@ -67,7 +66,3 @@ def load_usage(session: Session, *, half_life_s: float, now: datetime) -> dict[s
         row.tenant: faded(row.host_seconds, (now - row.at).total_seconds(), half_life_s)
         for row in session.scalars(select(UsageRow))
     }
-
-
-def _insert_unless_there(session: Session, table: type[Base], rows: Iterable[dict[str, object]]) -> None:
-    session.execute(upsert(session, table).values(list(rows)).on_conflict_do_nothing())

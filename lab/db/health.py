@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Select, String, and_, case, cast, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from lab.db.hosts import newest_health_change
 from lab.db.tables import AttemptHostRow, AttemptRow, FlightRow, HealthChangeRow, HostRow, JobRow, RunvarRow
 from lab.flights.checks import BRANCH, CHECKED_HOST, RECIPE
 from lab.flights.status import JobStatus
@@ -36,11 +37,10 @@ def blamed_before(session: Session, flight: int, job: str) -> set[str]:
     return {name for name in session.scalars(query) if name}
 
 
-def newest_change(session: Session, host: str) -> tuple[datetime, str] | None:
-    """When, and by whom, the host's health changed last; None when it never did."""
-    query = select(HealthChangeRow.at, HealthChangeRow.actor).where(HealthChangeRow.host == host)
-    row = session.execute(query.order_by(HealthChangeRow.id.desc()).limit(1)).first()
-    return (row[0], row[1]) if row else None
+def changed_by_lab(session: Session, host: str) -> bool:
+    """Whether a rule, and no person, has put the host where it is."""
+    change = newest_health_change(session, host)
+    return change is not None and change.actor == LAB
 
 
 def last_good(session: Session, host: str) -> datetime | None:
@@ -144,11 +144,7 @@ def to_tend(session: Session) -> dict[str, Health]:
     wanted = (Health.QUARANTINED.value, Health.BURN_IN.value)
     query = select(HostRow.name, HostRow.health).where(HostRow.health.in_(wanted), HostRow.present)
     found = {name: Health(health) for name, health in session.execute(query.order_by(HostRow.name))}
-    return {
-        name: health
-        for name, health in found.items()
-        if health is Health.BURN_IN or ((change := newest_change(session, name)) and change[1] == LAB)
-    }
+    return {name: health for name, health in found.items() if health is Health.BURN_IN or changed_by_lab(session, name)}
 
 
 def open_checks(session: Session) -> dict[str, dict[int, str]]:

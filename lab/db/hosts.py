@@ -10,7 +10,7 @@ from types import MappingProxyType
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from lab.db.session import matched, upsert
+from lab.db.session import insert_unless_there, matched
 from lab.db.tables import HealthChangeRow, HostRow, LeaseRow
 from lab.errors import NotFoundError
 from lab.hosts.health import HealthChange
@@ -54,7 +54,7 @@ def sync_hosts(session: Session, hosts: Iterable[Host]) -> None:
         if name not in known
     ]  # fmt: skip
     if new:  # several processes of a new lab may start at once: whoever comes second finds the rows there
-        session.execute(upsert(session, HostRow).on_conflict_do_nothing(), new)
+        insert_unless_there(session, HostRow, new)
     rows = {row.name: row for row in session.scalars(select(HostRow))}
     for name, host in wanted.items():
         row = rows[name]
@@ -259,14 +259,22 @@ def health_history(session: Session, name: str) -> list[HealthChange]:
     rows = session.scalars(
         select(HealthChangeRow).where(HealthChangeRow.host == name).order_by(HealthChangeRow.id.desc())
     )
-    return [
-        HealthChange(
-            at=row.at,
-            old=Health(row.old),
-            new=Health(row.new),
-            reason=row.reason,
-            actor=row.actor,
-            evidence=row.evidence,
-        )
-        for row in rows
-    ]
+    return [_health_change(row) for row in rows]
+
+
+def newest_health_change(session: Session, name: str) -> HealthChange | None:
+    """How a host's health changed last; None when it never did."""
+    query = select(HealthChangeRow).where(HealthChangeRow.host == name).order_by(HealthChangeRow.id.desc()).limit(1)
+    row = session.scalars(query).first()
+    return _health_change(row) if row is not None else None
+
+
+def _health_change(row: HealthChangeRow) -> HealthChange:
+    return HealthChange(
+        at=row.at,
+        old=Health(row.old),
+        new=Health(row.new),
+        reason=row.reason,
+        actor=row.actor,
+        evidence=row.evidence,
+    )

@@ -33,6 +33,11 @@ def upsert(session: Session, table: type[DeclarativeBase]) -> postgresql.Insert 
     return postgresql.insert(table) if is_postgresql else sqlite.insert(table)
 
 
+def insert_unless_there(session: Session, table: type[DeclarativeBase], rows: list[dict[str, object]]) -> None:
+    """Insert rows; those whose keys are there already (somebody may be quicker) stay as they are."""
+    session.execute(upsert(session, table).on_conflict_do_nothing(), rows)
+
+
 def make_engine(url: str) -> Engine:
     """An engine for `url` (sqlite:///… or postgresql+psycopg://…); `ConfigError` for anything else."""
     try:

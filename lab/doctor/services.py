@@ -16,7 +16,7 @@ from lab.bootstrap import check_database
 from lab.broker import make_celery
 from lab.context import Lab
 from lab.db.leadership import leader_is_there
-from lab.db.processes import LEADER, WORKER, list_processes
+from lab.db.processes import LEADER, list_processes, living_sites
 from lab.db.session import make_engine
 from lab.doctor.finding import Finding, error, ok, warning
 from lab.errors import ConfigError, LabError
@@ -114,15 +114,14 @@ def check_processes(lab: Lab) -> Iterator[Finding]:
     embedded = not lab.settings.broker_url
     now = lab.clock()
     with lab.reads() as session:
-        found = [view for view in list_processes(session) if view.alive(now)]
+        leaders = [view.name for view in list_processes(session) if view.kind == LEADER and view.alive(now)]
+        served = living_sites(session, now)
     if leader_is_there(lab.sessions.kw["bind"], lab.settings.home):
-        names = [view.name for view in found if view.kind == LEADER]
-        yield ok("leader", f"{', '.join(names) or 'somebody'} leads")
+        yield ok("leader", f"{', '.join(leaders) or 'somebody'} leads")
     elif embedded:
         yield ok("leader", "nobody leads now; `lab flight run` and `lab serve` do while they run")
     else:
         yield error("leader", "nobody leads: no job starts", "start `lab leader`, best as a service")
-    served = {site for view in found if view.kind == WORKER for site in view.sites}
     sites = load_lab_file(lab.settings.file).sites()
     without = [site for site in sites if site not in served]
     if not without:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
-from functools import partial
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from sqlalchemy.orm import Session
@@ -18,6 +17,7 @@ from lab.flights.status import JobStatus
 from lab.hosts.durations import host_class
 from lab.hosts.health import LAB, Tally, Verdict, judge, power_failed
 from lab.hosts.model import Health
+from lab.services.give_back import give_back
 
 TALLIED = timedelta(days=30)
 """What is older says nothing of a host."""
@@ -51,9 +51,10 @@ def judge_host(session: Session, lab: Lab, name: str) -> None:
     host = hosts.find_host(session, name)
     if host.health not in (Health.GOOD, Health.SUSPECT, Health.BURN_IN):
         return
-    own, equals = _tallies(session, lab, name)
-    seen = health.seen_on(session, name, health.last_good(session, name))
-    verdict = judge(host.health, seen, own, equals, lab.health_rules, by_lab=_by_lab(session, name))
+    since = health.last_good(session, name)
+    own, equals = _tallies(session, lab, name, since)
+    seen = health.seen_on(session, name, since)
+    verdict = judge(host.health, seen, own, equals, lab.health_rules, by_lab=health.changed_by_lab(session, name))
     if verdict is not None and verdict.health is not host.health:
         _apply(session, lab, name, verdict)
 
@@ -61,29 +62,23 @@ def judge_host(session: Session, lab: Lab, name: str) -> None:
 def note_power_failure(session: Session, lab: Lab, name: str, reason: str, *, during: str = "") -> None:
     """A power command has failed on a host, in the job `during` (flight.job) if it was one that gave it."""
     host = hosts.find_host(session, name)
-    verdict = power_failed(host.health, reason, during=during, by_lab=_by_lab(session, name))
+    verdict = power_failed(host.health, reason, during=during, by_lab=health.changed_by_lab(session, name))
     if verdict is not None:
         _apply(session, lab, name, verdict)
     else:
         log.warning("%s (%s): %s", name, host.health.value, reason)
 
 
-def _by_lab(session: Session, name: str) -> bool:
-    """Whether a rule, and no person, has put the host where it is."""
-    change = health.newest_change(session, name)
-    return change is not None and change[1] == LAB
-
-
 def _apply(session: Session, lab: Lab, name: str, verdict: Verdict) -> None:
     change_health(session, lab, name, verdict.health, reason=verdict.reason, actor=LAB, evidence=verdict.evidence)
 
 
-def _tallies(session: Session, lab: Lab, name: str) -> tuple[Tally, Tally]:
+def _tallies(session: Session, lab: Lab, name: str, since: datetime | None) -> tuple[Tally, Tally]:
     everyone = {host.name: host_class(host) for host in hosts.present_hosts(session)}
     alike = [other for other, kind in everyone.items() if kind == everyone.get(name)]
-    begin = max(filter(None, (lab.clock() - TALLIED, health.last_good(session, name))))
-    own = health.tallies(session, [name], begin).get(name, Tally())
-    others = health.tallies(session, [other for other in alike if other != name], lab.clock() - TALLIED).values()
+    begin = lab.clock() - TALLIED
+    own = health.tallies(session, [name], max(begin, since) if since else begin).get(name, Tally())
+    others = health.tallies(session, [other for other in alike if other != name], begin).values()
     equals = Tally(jobs=sum(one.jobs for one in others), broken=sum(one.broken for one in others))
     return own, equals
 
@@ -110,5 +105,5 @@ def switch_off_unused(session: Session, lab: Lab, names: Iterable[str]) -> None:
     """Power off those of the hosts that nobody may use and nobody has, whatever they were set up for."""
     session.flush()
     for name, found in health.health_of(session, list(names)).items():
-        if found in OUT_OF_USE and hosts.clean_free_host(session, name):
-            db.after_commit(session, partial(lab.dispatch.clean_host, name))
+        if found in OUT_OF_USE:
+            give_back(session, lab, name)

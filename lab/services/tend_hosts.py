@@ -45,11 +45,9 @@ def tend_hosts(session: Session, lab: Lab) -> None:
 
 
 def _rested(session: Session, lab: Lab, name: str) -> bool:
-    change = health.newest_change(session, name)
-    if change is None or change[1] != LAB:
-        return False
     wait = burn_in_after_s(health.failed_burn_ins(session, name), lab.health_rules)
-    return lab.clock() >= change[0] + timedelta(seconds=wait)
+    change = hosts.newest_health_change(session, name)
+    return change is not None and lab.clock() >= change.at + timedelta(seconds=wait)
 
 
 def _check(session: Session, lab: Lab, host: Host, count: int) -> None:
@@ -80,9 +78,9 @@ def _pending(session: Session, lab: Lab) -> set[str]:
 
 def _may_check_again(session: Session, lab: Lab, name: str) -> bool:
     """Whether a host in burn-in was not checked yet, or so long ago that what was in the way may be over."""
-    change = health.newest_change(session, name)
+    change = hosts.newest_health_change(session, name)
     again = lab.clock() - timedelta(seconds=max(lab.health_rules.burn_in_after_s, AGAIN_S))
-    return name not in health.latest_checks(session, max(again, change[0]) if change else again)
+    return name not in health.latest_checks(session, max(again, change.at) if change else again)
 
 
 def _check_idle(session: Session, lab: Lab, checked: Collection[str]) -> None:
