@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from lab.errors import ConfigError, Evidence, InfraError, NotFoundError
+from lab.flights.plain_text import clean
+from lab.flights.revision_graph import Commit
 
 TREE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REVISION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+~^-]{0,199}")
@@ -148,6 +150,63 @@ class Trees:
         _git(repository, "update-ref", f"refs/heads/{branch}", commit)
         return commit
 
+    def history(self, name: str, basis: str, failure: str, *, most: int) -> tuple[Commit, ...]:
+        """The commits that descend from `basis` and lead to `failure` (and `failure` itself, if it does not descend).
+
+        Raises `ConfigError` when there are more than `most`: then the two are too far apart to be compared.
+        """
+        repository = self.repository(name)
+        form = "--format=%H%x00%P%x00%ct%x00%an%x00%s"
+        spans = [["--ancestry-path", f"^{basis}", failure]] if basis != failure else []
+        lines: list[str] = []
+        for span in (*spans, ["--max-count=1", failure]):
+            lines = _git(repository, "log", form, f"--max-count={most + 1}", *span, "--").splitlines()
+            if lines:
+                break
+        if len(lines) > most:
+            raise ConfigError(
+                f"tree {name}: more than {most} commits lie between {basis[:12]} and {failure[:12]}",
+                hint="name a pass that is nearer to the failure",
+            )
+        commits = []
+        for line in lines:
+            commit, parents, when, author, subject = line.split("\0", 4)
+            commits.append(
+                Commit(
+                    id=commit,
+                    parents=tuple(parents.split()),
+                    when=int(when),
+                    author=clean(author)[:128],
+                    subject=clean(subject)[:256],
+                )
+            )
+        return tuple(commits)
+
+    def message(self, name: str, commit: str) -> str:
+        """Who made a commit, when, and its whole message, as `git log` shows it."""
+        return clean(_git(self.repository(name), "log", "--max-count=1", "--date=rfc", commit, "--"))
+
+    def revert(self, name: str, commit: str, *, at: str, branch: str) -> str | None:
+        """Make a commit on top of `at` that takes `commit` back, under `branch`; None when that cannot be done cleanly.
+
+        A merge cannot. The same two give the same commit.
+        """
+        repository = self.repository(name)
+        parents = _git(repository, "log", "--max-count=1", "--format=%P", commit, "--").split()
+        if len(parents) != 1:
+            return None
+        patch = _git_bytes(repository, "diff", "--binary", "--full-index", commit, parents[0], "--")
+        with tempfile.TemporaryDirectory(prefix="index-", dir=self._folder) as place:
+            env = {"GIT_INDEX_FILE": str(Path(place) / "index")}
+            _git(repository, "read-tree", at, env=env)
+            if not patch or _run_git(repository, "apply", "--cached", "-", env=env, given=patch).returncode:
+                return None
+            tree = _git(repository, "write-tree", env=env)
+        when = datetime.fromtimestamp(int(_git(repository, "show", "-s", "--format=%ct", at)), UTC)
+        made = _commit_tree(repository, tree, f"Revert {commit}, to see whether it is the culprit", when, [at])
+        _git(repository, "update-ref", f"refs/heads/{branch}", made)
+        return made
+
     def _snapshot(self, repository: Path, source: Path, when: datetime) -> str:
         head = _run_git(None, "-C", str(source), "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
         parents = []
@@ -160,9 +219,7 @@ class Trees:
         paths = [path for path in dict.fromkeys(listed.split(b"\0")) if path and _is_file(source, path)]
         with tempfile.TemporaryDirectory(prefix="index-", dir=self._folder) as place:
             env = {"GIT_INDEX_FILE": str(Path(place) / "index"), "GIT_WORK_TREE": str(source)}
-            _git(
-                repository, "update-index", "--add", "-z", "--stdin", env=env, cwd=source, given=b"\0".join(paths)
-            )
+            _git(repository, "update-index", "--add", "-z", "--stdin", env=env, cwd=source, given=b"\0".join(paths))
             tree = _git(repository, "write-tree", env=env)
         if parents and tree == _git(repository, "rev-parse", f"{parents[0]}^{{tree}}"):
             return parents[0]

@@ -184,10 +184,11 @@ class FakeBuilds:
 
     def find(self, key: str) -> Built:
         hypervisor = Path("xen") if key.startswith("hypervisor") else None
+        part, _, revision = key.partition("-")
         return Built(
             key=key,
-            part=key.partition("-")[0],
-            commit="c0ffee",
+            part=part,
+            commit=revision if len(revision) == 40 else "c0ffee",
             version="4.17",
             folder=Path("builds") / key,
             hypervisor=hypervisor,

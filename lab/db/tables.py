@@ -372,3 +372,65 @@ class UsageRow(Base):
     tenant: Mapped[short] = mapped_column(primary_key=True)
     host_seconds: Mapped[float] = mapped_column(Double)
     at: Mapped[moment]
+
+
+class BisectionRow(Base):
+    """A bisection (see `lab.flights.bisection_runs`): what is repeated, what lies between, and how it ended.
+
+    `template`, `trees` and `histories` are all that a step needs: a bisection goes on from the database alone. `turn`
+    counts changes. At most one of a branch, job and testid runs.
+    """
+
+    __tablename__ = "bisections"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    branch: Mapped[short]
+    job: Mapped[short]
+    testid: Mapped[short]
+    state: Mapped[short]
+    reason: Mapped[text]
+    basis_flight: Mapped[int | None]
+    failing_flight: Mapped[int | None]
+    actor: Mapped[short]
+    started: Mapped[moment]
+    finished: Mapped[maybe_moment]
+    turn: Mapped[int] = mapped_column(default=0)
+    policy: Mapped[json_object]
+    template: Mapped[json_object]
+    trees: Mapped[json_object]
+    histories: Mapped[json_object]
+    conclusion: Mapped[json_object]
+
+    probes: Mapped[list[BisectionProbeRow]] = relationship(
+        order_by="BisectionProbeRow.number", cascade="all, delete-orphan"
+    )
+
+    __table_args__ = (
+        Index("ix_bisections_test", "branch", "job", "testid"),
+        Index(
+            "uq_bisections_running",
+            "branch",
+            "job",
+            "testid",
+            unique=True,
+            sqlite_where=sql("finished IS NULL"),
+            postgresql_where=sql("finished IS NULL"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class BisectionProbeRow(Base):
+    """A run at a node of a bisection; `flight` is NULL when none could be made, and `node` a revision of each tree."""
+
+    __tablename__ = "bisection_probes"
+
+    bisection: Mapped[int] = mapped_column(ForeignKey("bisections.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    flight: Mapped[int | None] = mapped_column(index=True)
+    node: Mapped[list[str]] = mapped_column(JSON)
+    purpose: Mapped[short]
+    result: Mapped[short]
+    reason: Mapped[text]
+    started: Mapped[maybe_moment]
+    finished: Mapped[maybe_moment]

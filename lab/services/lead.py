@@ -15,6 +15,7 @@ from lab.context import Lab
 from lab.db import flights, hosts
 from lab.db.terms import DeposedError, begin_term, check_term
 from lab.services.begin_leases import begin_leases, next_lease_change
+from lab.services.bisecting import Bisecting
 from lab.services.clocks import ClockWatch
 from lab.services.expire import expire_leases
 from lab.services.explain import Explaining
@@ -48,6 +49,7 @@ def lead(lab: Lab, stop: threading.Event) -> None:
     reload_at = remind_at = tend_at = starve_at = 0.0
     clocks = ClockWatch(grace_s=max(CLAIM_S, lab.settings.lease_s))
     explaining = Explaining(lab)
+    bisecting = Bisecting(lab)
     wanted: dict[str, str] = {}
     quiet = True
     while not stop.is_set():
@@ -80,7 +82,9 @@ def lead(lab: Lab, stop: threading.Event) -> None:
                     starve_jobs(session, lab, explaining.expected)
                 starve_at = time.monotonic() + STARVE_S
             explain_in = explaining.offer(scheduler.snapshot, news=scheduler.mirror.news)
-            pause = 0.0 if more or wanted != before else min(pause, explain_in)
+            bisect_in = bisecting.offer()
+            pause = min(pause, explain_in) if bisect_in is None else min(pause, explain_in, bisect_in)
+            pause = 0.0 if more or wanted != before else pause
             if quiet and time.monotonic() > remind_at:
                 remind(lab)
                 remind_at = time.monotonic() + LONGEST_WAIT_S / 2
@@ -96,6 +100,7 @@ def lead(lab: Lab, stop: threading.Event) -> None:
             stop.wait(pause)  # no ring makes this quicker
         quiet = not lab.bell.wait(0.0 if scheduler is None else pause)
     explaining.end()
+    bisecting.end()
 
 
 @contextmanager

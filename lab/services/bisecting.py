@@ -1,0 +1,46 @@
+"""Bisecting: take bisections on beside the leader's work, whenever something has happened."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from lab.context import Lab
+from lab.services.bisect_step import step_bisections
+
+log = logging.getLogger(__name__)
+
+AT_MOST_EVERY_S = 1.0
+
+
+class Bisecting:
+    """Steps in a thread of its own: a decision over thousands of commits must not keep the leader waiting."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._thread: threading.Thread | None = None
+        self._next = 0.0
+
+    def offer(self) -> float | None:
+        """Look for what can go on, if it is time to; returns in how many seconds to ask again, None: when it rings."""
+        now = time.monotonic()
+        if self._thread is not None and self._thread.is_alive():
+            return AT_MOST_EVERY_S
+        if now < self._next:
+            return self._next - now
+        self._next = now + AT_MOST_EVERY_S
+        self._thread = threading.Thread(target=self._step, name="bisect", daemon=True)
+        self._thread.start()
+        return None
+
+    def end(self) -> None:
+        """Begin nothing more, and wait for what goes on."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _step(self) -> None:
+        try:
+            step_bisections(self._lab)
+        except Exception:
+            log.exception("bisections were not taken on; trying again")
