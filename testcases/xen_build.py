@@ -23,6 +23,8 @@ def xen_build(ctx: StepContext) -> None:
         raise Blocked(error.message, hint=error.hint) from error
     if part == TOOLS and request.arch != "amd64":
         raise SkipStep(f"the toolstack is compiled for amd64 only; on {request.arch} dom0's image brings its own")
+    if part == TOOLS and ctx.runvars.get("xen_tools") == "packaged":
+        raise SkipStep("the toolstack is that of dom0's image, as xen_tools=packaged asks")
     if part == POLICIES and request.config != XSM:
         raise SkipStep(f"without XSM there is no policy; this build is configured as {request.config}")
     built = ctx.builds.make(request, part, guard=ctx.guard, log=ctx.log, save=ctx.save)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lab.cli import (
+    bisect,
     blockage,
     build,
     db,
@@ -68,6 +69,7 @@ main.add_command(plan.plan)
 main.add_command(plan.queue)
 main.add_command(simulate.simulate)
 main.add_command(matrix.matrix)
+main.add_command(bisect.bisect)
 main.add_command(host.host)
 main.add_command(lease.lease)
 main.add_command(blockage.blockage)

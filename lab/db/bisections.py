@@ -215,13 +215,16 @@ def end_bisection(session: Session, number: int, state: BisectionState, reason: 
     return ended
 
 
-def earlier_runs(session: Session, *, branch: str, job: str, since: int, limit: int = 200) -> list[int]:
-    """The newest ended flights of a branch that count and have the job, from flight `since` on, oldest first."""
+def earlier_runs(
+    session: Session, *, branch: str, job: str, since: int, before: int = LARGEST_ID, limit: int = 200
+) -> list[int]:
+    """The newest ended flights of a branch that count and have the job, from `since` on (inclusive), oldest first."""
     counted = (Blessing.REAL.value, Blessing.REAL_BISECT.value, Blessing.REAL_RETEST.value)
     query = (
         select(FlightRow.id)
         .join(JobRow, JobRow.flight == FlightRow.id)
-        .where(FlightRow.branch == branch, FlightRow.blessing.in_(counted), FlightRow.id >= since, JobRow.name == job)
+        .where(FlightRow.branch == branch, FlightRow.blessing.in_(counted), JobRow.name == job)
+        .where(FlightRow.id >= since, FlightRow.id < before)
         .order_by(FlightRow.id.desc())
         .limit(limit)
     )

@@ -40,6 +40,7 @@ DECLARED: Final[Mapping[str, str]] = {
     "tree": "source tree a build job compiles",
     "revision": "what of that tree: a branch, a tag or a commit",
     "xen_config": "default | debug | xsm: how a build job configures Xen",
+    "xen_tools": "packaged: a build job compiles no toolstack, dom0 keeps that of its image",
     "xsm_policy": "name of the folder in xsm_policies/ that test-xsm loads and proves",
     "toolstack": "xl (unless set) | libvirt: by which the guests are handled",
     "fault": "break something on purpose, to prove that a test can fail (see testcases/README.md)",

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from lab.context import Lab
 from lab.db import bisections, flights, hosts
 from lab.db import session as db
-from lab.errors import ConfigError
+from lab.errors import ConfigError, NotFoundError
 from lab.flights.bisection import Policy
 from lab.flights.bisection_runs import (
     KNOWN,
@@ -116,6 +116,7 @@ def start_bisection_between(
     actor: str,
     policy: Policy = DEFAULT_POLICY,
     revert: bool = True,
+    again: bool = False,
 ) -> int:
     """Search between two revisions of a tree that no flight has tested: `specs` are the job and its builds at `bad`.
 
@@ -157,9 +158,21 @@ def start_bisection_between(
         revert=revert,
         actor=actor,
     )
-    if (other := _same(session, bisection, again=True)) is not None:
+    if (other := _same(session, bisection, again=again)) is not None:
         return other
     return _begin(session, lab, bisection, [])
+
+
+def find_basis(session: Session, *, job: str, testid: str, flight: int) -> int:
+    """The branch's newest flight before `flight` that counts and in which the step passed; `NotFoundError` if none."""
+    branch = flights.load_flight(session, flight).branch
+    for other in reversed(bisections.earlier_runs(session, branch=branch, job=job, since=1, before=flight)):
+        result = result_of(flights.load_job(session, other, job), testid)
+        if result is not None and result[0] is Result.PASS:
+            return other
+    raise NotFoundError(
+        f"no earlier flight of the branch {branch} passed {testid} of {job}", hint="name one of another with --basis"
+    )
 
 
 def stop_bisection(session: Session, lab: Lab, number: int, *, reason: str) -> bool:
