@@ -519,8 +519,8 @@ class _Deciding:
         return _information(_observed(views, self.graph.masks[node])) * self.likely_to_tell(node)
 
     def _shortlist(self, count: int) -> list[Node]:
-        quantiles = [part / (count + 1) for part in range(1, count + 1)]
-        quantiles += [0.5] if count % 2 == 0 else []
+        parts = count + len(self.running) + 1
+        quantiles = [part / parts for part in range(1, parts)] + ([0.5] if parts % 2 else [])
         if self.skipped:
             quantiles += [0.25, 0.375, 0.625, 0.75]
         bad = {node: self.belief.bad(node) for node in self.testable}

@@ -78,6 +78,13 @@ def test_the_runs_are_near_the_information_theoretic_bound(commits: int, flake: 
     assert fmean(run.probes for run in runs) <= 1.4 * log2(commits / 0.01) / capacity(flake, noise) + 4
 
 
+def test_little_confidence_is_had_cheaply() -> None:
+    graph, policy = a_line(256), Policy(confidence=0.9, alternations=1)
+    runs = [bisect(graph, with_culprit(graph, culprit), policy=policy, seed=culprit) for culprit in range(1, 256, 17)]
+    assert all(isinstance(run.decision, Found) for run in runs)
+    assert fmean(run.probes for run in runs) <= 1.4 * log2(256 / 0.1) + 4
+
+
 def test_several_probes_at_once_take_fewer_rounds() -> None:
     graph = a_line(256)
     rounds = {}
@@ -123,6 +130,20 @@ def test_no_verdict_before_both_ends_were_run_again() -> None:
         assert any(one.node == graph.failure and one.outcome is Outcome.FAIL for one in own)
 
 
+@pytest.mark.parametrize("alternations", [2, 4])
+def test_the_edge_has_shown_a_pass_and_then_a_failure_as_often_as_asked(alternations: int) -> None:
+    graph = a_line(8)
+    for culprit in range(8):
+        end = bisect(graph, with_culprit(graph, culprit), policy=Policy(alternations=alternations), seed=culprit)
+        assert isinstance(end.decision, Found)
+        turns, want = 0, Outcome.PASS
+        for one in end.observations:
+            if one.node == ((end.decision.passing[0]) if want is Outcome.PASS else end.decision.failing):
+                turns += want is Outcome.FAIL
+                want = Outcome.FAIL if want is Outcome.PASS else Outcome.PASS
+        assert turns >= alternations
+
+
 # --- skips, merges, several trees: an oracle that is always right
 
 
@@ -163,6 +184,15 @@ def test_what_is_next_to_a_revision_that_does_not_build_is_tried() -> None:
     tested = {one.node[0] for one in end.observations}
     assert {"r9", "r12"} <= tested
     assert end.probes < 25
+
+
+def test_a_stretch_that_does_not_build_is_left_quickly() -> None:
+    graph = a_line(128)
+    skips = frozenset(graph.node_of(number) for number in range(60, 72))
+    end = bisect(graph, with_culprit(graph, 90), skips=skips)
+    assert isinstance(end.decision, Found)
+    assert end.decision.suspect is graph.suspects[90]
+    assert sum(one.outcome is Outcome.SKIP for one in end.observations) <= 2
 
 
 def test_a_long_stretch_that_does_not_build_is_given_up_and_named() -> None:
@@ -258,6 +288,21 @@ def test_what_runs_already_is_not_asked_for_again(graph: RevisionGraph, at_once:
     for end in (graph.basis, graph.failure):
         asked = [probe for probe in decision.probes if probe.node == end and probe.purpose is Purpose.REPRODUCE]
         assert len(asked) <= (end not in running)
+
+
+def test_what_runs_already_leaves_another_half_to_search() -> None:
+    graph = a_line(64)
+    seen = [
+        *originals(graph),
+        Observation(node=graph.basis, outcome=Outcome.PASS, order=1),
+        Observation(node=graph.failure, outcome=Outcome.FAIL, order=2),
+    ]
+    alone = decide(graph, seen)
+    assert isinstance(alone, Probes)
+    middle = alone.probes[0].node
+    beside = decide(graph, seen, Policy(at_once=2), [middle])
+    assert isinstance(beside, Probes)
+    assert abs(graph.places[beside.probes[0].node] - graph.places[middle]) > 10
 
 
 @given(graphs(trees=2, most=5), st.data())

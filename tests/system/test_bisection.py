@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lab_cli import Cli, keep_builds
@@ -49,15 +51,15 @@ def patch(name: str, *, take_back: bool = False) -> Callable[[Path], None]:
 SERIES = (
     ("docs: say nothing more", comment("README")),
     ("xen/sched: comment", comment("xen/common/sched/null.c")),
+    ("xen: comment in the kexec code", comment("xen/common/kexec.c")),
     ("xen: version: new default", patch("compile-error")),
     ("xen: version: mend the build", patch("compile-error", take_back=True)),
     ("x86/mm: mark fewer pages dirty", patch("lost-pages")),
     ("xen/sched: another comment", comment("xen/common/sched/rt.c")),
-    ("xen: comment in the kexec code", comment("xen/common/kexec.c")),
     ("docs: say it again", comment("README")),
 )
-CULPRIT = 5
-"""The number of the commit that loses pages, from 1."""
+UNBUILDABLE, CULPRIT = 4, 6
+"""The numbers of two commits, from 1. The one that does not compile is in the middle, where a search begins."""
 
 
 @pytest.fixture
@@ -79,22 +81,39 @@ def series(cli: Cli, tmp_path: Path) -> list[str]:
     return ids
 
 
-def test_the_commit_that_loses_pages_is_found_past_one_that_does_not_compile(cli: Cli, series: list[str]) -> None:
-    done = cli.run(
+def probes_of(cli: Cli) -> list[dict[str, Any]]:
+    done = cli.run("bisect", "list", "--json")
+    return [probe for one in json.loads(done.stdout) for probe in one["probes"]]
+
+
+def test_the_commit_that_loses_pages_is_found_past_one_that_does_not_compile(
+    cli: Cli, series: list[str], ending: Callable[[subprocess.Popen[str]], None]
+) -> None:
+    begun = cli.start(
         "bisect", "start", PV, "--testid", TESTID, "--tree", TREE, "--good", series[0], "--bad", series[-1],
         "--set", "build-amd64-trial:xen_tools=packaged", "--at-once", "1", "--alternations", "1",
-        "--confidence", "0.95", "--follow", "--json", timeout_s=5000,
+        "--confidence", "0.95", "--follow", "--json",
     )  # fmt: skip
+    ending(begun)
+    deadline = time.monotonic() + 1500
+    while sum(probe["result"] != "running" for probe in probes_of(cli)) < 3:
+        assert begun.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(5)
+    begun.kill()  # another one goes on from what is in the database
+    before = [probe for probe in probes_of(cli) if probe["result"] != "running"]
+
+    done = cli.run("bisect", "show", "1", "--follow", "--json", timeout_s=3500)
     found = json.loads(done.stdout)
     print(json.dumps(found, indent=1))
     assert done.returncode == 0
+    assert found["probes"][: len(before)] == before
     assert found["state"] == "found"
     assert found["conclusion"]["suspects"] == [{"tree": TREE, "commit": series[CULPRIT]}]
     assert found["conclusion"]["passing"] == [[series[CULPRIT - 1]]]
     assert "x86/mm: mark fewer pages dirty" in found["conclusion"]["message"]
     assert found["conclusion"]["revert"] == "reverting it mends the failure"
-    for probe in found["probes"]:
-        if probe["revisions"][TREE] == series[3]:
-            assert probe["result"] == "skip"
-            assert "error: expected expression" in probe["reason"]
+    [skipped] = [probe for probe in found["probes"] if probe["result"] == "skip"]
+    assert skipped["revisions"][TREE] == series[UNBUILDABLE]
+    assert "error: expected expression" in skipped["reason"]
     assert cli.machines_on() == []
