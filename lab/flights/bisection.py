@@ -510,10 +510,22 @@ class _Deciding:
         shortlist = self._shortlist(count)
         found = []
         for _ in range(count):
-            best = max(shortlist, key=lambda node: self._gain(views, node))
+            best = self._instead(max(shortlist, key=lambda node: self._gain(views, node)))
             found.append(Probe(node=best, purpose=Purpose.SEARCH))
             views = _observed(views, self.graph.masks[best])
         return found
+
+    def _instead(self, node: Node) -> Node:
+        """The smallest failing node in place of one that has passed more often than anything has failed.
+
+        What passes again and again may yet be flaky, as long as few failures have shown how flaky the failure is: k
+        passes at a bad node have a probability of about k^-(1 + failures).
+        """
+        passes = self.belief.tallies.get(node, Tally()).passes
+        failed = [(one, tally) for one, tally in self.belief.tallies.items() if tally.fails > tally.passes]
+        if not failed or passes <= max(1, sum(tally.fails for _, tally in failed)):
+            return node
+        return min(failed, key=lambda one: (self.graph.masks[one[0]].bit_count(), self.graph.places[one[0]]))[0]
 
     def _gain(self, views: Sequence[_View], node: Node) -> float:
         return _information(_observed(views, self.graph.masks[node])) * self.likely_to_tell(node)

@@ -438,6 +438,7 @@ def histories_json(histories: Sequence[History]) -> list[dict[str, Any]]:
             "tree": one.tree,
             "basis": one.basis,
             "failure": one.failure,
+            "jump": one.jump,
             "commits": [[c.id, list(c.parents), c.when, c.author, c.subject] for c in one.commits],
         }
         for one in histories
@@ -451,6 +452,7 @@ def read_histories(data: Sequence[Mapping[str, Any]]) -> tuple[History, ...]:
             tree=one["tree"],
             basis=one["basis"],
             failure=one["failure"],
+            jump=one["jump"],
             commits=tuple(
                 Commit(id=name, parents=tuple(parents), when=when, author=author, subject=subject)
                 for name, parents, when, author, subject in one["commits"]

@@ -44,6 +44,8 @@ class History:
     basis: str
     failure: str
     commits: tuple[Commit, ...]
+    jump: bool = False
+    """the failure does not descend from the basis: the one commit stands for all that differs"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +71,13 @@ def history_of(tree: str, basis: str, failure: str, commits: Iterable[Commit]) -
             children.setdefault(parent, []).append(one)
     relevant = _reached(basis, lambda one: children.get(one, ())) - {basis}
     if failure not in relevant:
-        jump = known.get(failure, Commit(id=failure, parents=()))
-        step = Commit(id=failure, parents=(basis,), when=jump.when, author=jump.author, subject=jump.subject)
-        return History(tree=tree, basis=basis, failure=failure, commits=(step,))
+        step = Commit(
+            id=failure,
+            parents=(basis,),
+            when=known[failure].when if failure in known else 0,
+            subject=f"all that differs from {basis[:12]}, of which it is no descendant",
+        )
+        return History(tree=tree, basis=basis, failure=failure, commits=(step,), jump=True)
     return History(tree=tree, basis=basis, failure=failure, commits=_parents_first([known[one] for one in relevant]))
 
 

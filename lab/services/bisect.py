@@ -137,14 +137,6 @@ def start_bisection_between(
         basis=(basis,),
         failure=(failure,),
     )
-    histories = _histories(lab, template)
-    if (
-        len(histories[0].commits) == 1
-        and basis not in trees.history(tree, basis, failure, most=MOST_COMMITS)[0].parents
-    ):
-        raise ConfigError(
-            f"tree {tree}: {bad} does not descend from {good}", hint="name an ancestor: `git merge-base` of the two"
-        )
     bisection = Bisection(
         id=0,
         branch=branch,
@@ -153,7 +145,7 @@ def start_bisection_between(
         state=BisectionState.RUNNING,
         template=template.specs,
         trees=template.trees,
-        histories=histories,
+        histories=_histories(lab, template),
         policy=policy,
         revert=revert,
         actor=actor,
@@ -274,7 +266,12 @@ def _begin(session: Session, lab: Lab, bisection: Bisection, probes: Sequence[Pr
     testids = [line.testid for line in find_recipe(target.recipe).lines_of(target.runvars)]
     if bisection.testid not in testids:
         raise ConfigError(f"{bisection.job} has no step {bisection.testid!r}", hint=f"it has: {', '.join(testids)}")
-    make_graph(bisection.histories)
+    if len(make_graph(bisection.histories).suspects) == 1 and bisection.histories[0].jump:
+        basis, failure = (one[:12] for one in (bisection.histories[0].basis, bisection.histories[0].failure))
+        raise ConfigError(
+            f"tree {bisection.trees[0].repository}: {failure} does not descend from {basis}",
+            hint="name a pass that it descends from, such as their `git merge-base`",
+        )
     for spec in bisection.template:
         check_job(lab, spec)
     try:

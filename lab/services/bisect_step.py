@@ -210,6 +210,8 @@ def _revert_of(lab: Lab, bisection: Bisection, found: Found) -> Node | None:
         return None
     place = next(at for at, tree in enumerate(bisection.trees) if tree.name == found.suspect.tree)
     failure = bisection.graph.failure
+    if bisection.histories[place].jump:
+        return None
     try:
         commit = Trees(lab.settings.home).revert(
             bisection.trees[place].repository,

@@ -309,6 +309,9 @@ def test_what_cannot_be_bisected_is_refused_and_says_why(lab: Lab, tmp_path: Pat
                 session, lab, specs(commits[3]), job=JOB, testid=TESTID, tree="xen", good=good_name, bad=bad_name,
                 branch="ann", actor="ann",
             )  # fmt: skip
+    PRODUCT.bad |= {commits[1]}
+    with pytest.raises(ConfigError, match="does not descend"):
+        begin(lab, lucky, fly(lab, commits[1]))
     with lab.reads() as session:
         assert bisections.list_bisections(session) == []
 

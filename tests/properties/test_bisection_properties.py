@@ -91,7 +91,7 @@ def test_several_probes_at_once_take_fewer_rounds() -> None:
     for at_once in (1, 3, 7):
         ends = [
             bisect(graph, with_culprit(graph, culprit), policy=Policy(at_once=at_once), seed=culprit)
-            for culprit in range(3, 256, 25)
+            for culprit in range(3, 256, 45)
         ]
         assert all(isinstance(end.decision, Found) for end in ends)
         rounds[at_once] = fmean(end.rounds for end in ends)
@@ -244,6 +244,17 @@ def test_merges_are_blamed_for_what_they_bring_together_only(graph: RevisionGrap
         )
     }
     assert set(end.decision.passing) == last
+
+
+def test_a_merge_of_many_branches_is_found_without_testing_each_again_and_again() -> None:
+    branches = [Commit(id=f"b{number}", parents=("r0",)) for number in range(12)]
+    octopus = Commit(id="m", parents=tuple(one.id for one in branches))
+    graph = make_graph([history_of("r", "r0", "m", [*branches, octopus])])
+    end = bisect(graph, with_culprit(graph, 12))
+    assert isinstance(end.decision, Found)
+    assert end.decision.suspect.commit.id == "m"
+    assert len(end.decision.passing) == 12
+    assert end.probes <= 8 * 12
 
 
 def test_two_breakages_end_at_a_true_edge_or_as_inconsistent() -> None:

@@ -36,6 +36,8 @@ def test_a_branch_that_began_after_the_basis_is_searched() -> None:
 def test_a_failure_that_does_not_descend_from_the_basis_is_one_step() -> None:
     history = history_of("xen", "a", "z", commits(a="old", b="old", z="b"))
     assert [(one.id, one.parents) for one in history.commits] == [("z", ("a",))]
+    assert history.jump
+    assert history.commits[0].subject == "all that differs from a, of which it is no descendant"
 
 
 def test_trees_that_did_not_move_are_left_out() -> None:
