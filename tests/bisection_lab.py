@@ -34,7 +34,6 @@ class Product:
     unbootable: set[str] = field(default_factory=set)
     broken: dict[str, int] = field(default_factory=dict)
     """how often a job at that commit breaks before it works"""
-    ran: list[str] = field(default_factory=list)
     recipe: str = ""
 
 
@@ -42,22 +41,21 @@ PRODUCT = Product()
 
 
 def _early(ctx: StepContext) -> None:
-    if _commit(ctx) in PRODUCT.unbootable:
+    if _commits(ctx)[0] in PRODUCT.unbootable:
         raise StepFailure("Xen does not boot")
 
 
 def _work(ctx: StepContext) -> None:
-    commit = _commit(ctx)
-    PRODUCT.ran.append(commit)
+    commit = _commits(ctx)[0]
     if PRODUCT.broken.get(commit, 0) > 0:
         PRODUCT.broken[commit] -= 1
         raise InfraError("the disk is full")
-    if commit in PRODUCT.bad:
+    if PRODUCT.bad.intersection(_commits(ctx)):
         raise StepFailure("the guest lost 4 pages")
 
 
-def _commit(ctx: StepContext) -> str:
-    return ctx.runvars.get("build_key").partition("-")[2]
+def _commits(ctx: StepContext) -> list[str]:
+    return [ctx.runvars.get(f"{prefix}build_key").partition("-")[2] for prefix in ("", "host_")]
 
 
 def git(folder: Path, *arguments: str, when: int = 0) -> str:
@@ -78,17 +76,17 @@ def a_series(folder: Path, count: int) -> list[str]:
     for number in range(count):
         (folder / f"file{number}").write_text(f"{number}\n")
         git(folder, "add", ".")
-        git(folder, "commit", "--quiet", "-m", f"xen: change number {number}", when=100 * number)
+        git(folder, "commit", "--quiet", "-m", f"{folder.name}: change number {number}", when=100 * number)
         ids.append(git(folder, "rev-parse", "HEAD"))
     return ids
 
 
-def a_tree(lab: Lab, folder: Path, count: int = 12) -> list[str]:
-    """The lab's tree `xen`, a mirror of a series; nothing is bad in it yet."""
-    PRODUCT.bad, PRODUCT.unbootable, PRODUCT.broken, PRODUCT.ran = set(), set(), {}, []
+def a_tree(lab: Lab, folder: Path, count: int = 12, *, tree: str = "xen") -> list[str]:
+    """A tree of the lab's, a mirror of a series; nothing is bad in it yet."""
+    PRODUCT.bad, PRODUCT.unbootable, PRODUCT.broken = set(), set(), {}
     PRODUCT.recipe = a_recipe(run(BOOT, "boot"), run(a_step(_early), "host-boot"), run(a_step(_work), TESTID))
     ids = a_series(folder, count)
-    Trees(lab.settings.home).add("xen", str(folder))
+    Trees(lab.settings.home).add(tree, str(folder))
     return ids
 
 

@@ -19,7 +19,7 @@ from bisection_lab import (
     to_the_end,
     work,
 )
-from factories import FakeBuilds, a_host, flight_of, host_of, leading, run_all
+from factories import FakeBuilds, a_host, flight_of, host_of, leading, run_all, spec, submit
 
 import testcases
 from lab.context import Lab
@@ -28,6 +28,7 @@ from lab.errors import ConfigError
 from lab.flights import recipes
 from lab.flights.bisection import Policy
 from lab.flights.bisection_runs import BisectionState, Hosts, Result
+from lab.flights.builds import RECIPE
 from lab.flights.status import Blessing, JobStatus
 from lab.flights.steps import load_all
 from lab.services.bisect import start_bisection, start_bisection_between, stop_bisection
@@ -314,6 +315,27 @@ def test_what_cannot_be_bisected_is_refused_and_says_why(lab: Lab, tmp_path: Pat
         begin(lab, lucky, fly(lab, commits[1]))
     with lab.reads() as session:
         assert bisections.list_bisections(session) == []
+
+
+@SQLITE
+def test_of_two_trees_that_moved_the_right_one_is_blamed(lab: Lab, tmp_path: Path) -> None:
+    assert isinstance(lab.builds, FakeBuilds)
+    lab.builds.trees.add("mini-os")
+    xen, other = a_tree(lab, tmp_path / "xen", 5), a_tree(lab, tmp_path / "mini-os", 4, tree="mini-os")
+    PRODUCT.bad |= set(other[2:])
+
+    def fly_both(one: str, two: str) -> int:
+        build = spec("build-other", RECIPE, tree="mini-os", revision=two)
+        test = spec(JOB, PRODUCT.recipe, xenbuildjob="build-amd64", host_xenbuildjob="build-other")
+        number = submit(lab, *specs(one)[:1], build, test, branch="xen-unstable", intended=Blessing.REAL)
+        work(lab)
+        return number
+
+    number = begin(lab, fly_both(xen[0], other[0]), fly_both(xen[-1], other[-1]))
+    ended = to_the_end(lab, number)
+    assert ended.state is BisectionState.FOUND
+    assert ended.conclusion["suspects"] == [{"tree": "mini-os", "commit": other[2]}]
+    assert len(ended.conclusion["failing"]) == 2
 
 
 @SQLITE
