@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from lab.flights.model import Flight, Job
+from lab.flights.model import Flight, FlightSummary
 from lab.flights.status import JobStatus
 from web.times import seconds_of
 
@@ -45,17 +44,16 @@ class Tally:
     parts: tuple[Part, ...]
 
 
-def tally(jobs: Iterable[Job]) -> Tally:
-    """Count jobs by status."""
-    counts = Counter(job.status for job in jobs)
+def tally(counts: Mapping[JobStatus, int]) -> Tally:
+    """How many jobs stand how, as a bar."""
     total, parts, x = sum(counts.values()), [], 0.0
     # In the bar what has passed comes first, so that it fills up from the left.
     for status in (JobStatus.PASS, *_ORDER[:-1]):
-        if counts[status]:
-            width = 100 * counts[status] / total
-            parts.append(Part(status=status.value, x=round(x, 3), width=round(width, 3), count=counts[status]))
+        if count := counts.get(status):
+            width = 100 * count / total
+            parts.append(Part(status=status.value, x=round(x, 3), width=round(width, 3), count=count))
             x += width
-    return Tally(total=total, done=sum(counts[status] for status in JobStatus if status.final), parts=tuple(parts))
+    return Tally(total=total, done=sum(count for status, count in counts.items() if status.final), parts=tuple(parts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +75,7 @@ class FlightLine:
     tally: Tally
 
 
-def flight_line(flight: Flight, now: datetime) -> FlightLine:
+def flight_line(flight: Flight | FlightSummary, now: datetime) -> FlightLine:
     """Sum a flight up."""
     return FlightLine(
         id=flight.id,
@@ -92,5 +90,5 @@ def flight_line(flight: Flight, now: datetime) -> FlightLine:
         started=flight.started,
         finished=flight.finished,
         seconds=seconds_of(flight.started, flight.finished, now),
-        tally=tally(flight.jobs),
+        tally=tally(flight.counts),
     )

@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
 from lab.flights.model import Attempt, Flight, Job, StepResult
+from lab.flights.plain_text import clean
 from lab.flights.recipe import Recipe
 from lab.flights.status import JobStatus, StepStatus
 from web.filters import breakable, duration
@@ -152,7 +154,8 @@ def _places(job: Job, recipes: Mapping[str, Recipe], now: datetime) -> dict[str,
     recipe = recipes.get(job.recipe)
     roles = {role.name for role in recipe.roles} if recipe else set(job.last.hosts if job.last else ())
     stale = job.status is JobStatus.QUEUED
-    cells = {step.testid: _cell(job, step, now, stale=stale) for step in job.last.steps} if job.last else {}
+    url = job_url(job.flight, job.name)
+    cells = {step.testid: _cell(job, step, url, now, stale=stale) for step in job.last.steps} if job.last else {}
     rows: dict[str, list[Cell]] = {}
     for testid in _planned(job, list(cells), recipe):
         base, _, role = testid.rpartition("/")
@@ -170,21 +173,27 @@ def _places(job: Job, recipes: Mapping[str, Recipe], now: datetime) -> dict[str,
 def _planned(job: Job, done: list[str], recipe: Recipe | None) -> list[str]:
     """The testids a job has or will have; a step that is not in the recipe stays after the one it followed."""
     lines = [line.testid for line in recipe.lines_of(job.values)] if recipe else []
-    return lines if set(done) <= set(lines) else merge_order([done, lines])
+    return lines if set(done) <= set(lines) else list(_merged(tuple(done), tuple(lines)))
 
 
-def _cell(job: Job, step: StepResult, now: datetime, *, stale: bool) -> Cell:
+@lru_cache(maxsize=512)
+def _merged(done: tuple[str, ...], lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Jobs of one recipe mostly ran the same steps."""
+    return tuple(merge_order([done, lines]))
+
+
+def _cell(job: Job, step: StepResult, url: str, now: datetime, *, stale: bool) -> Cell:
     length = duration(seconds_of(step.started, step.finished, now))
     words = [f"{job.name}: {step.testid}: {step.status.value}, {length}"]
     if step.host:
         words.append(f"on {step.host}")
     if step.reason:
-        words.append(step.reason)
+        words.append(clean(step.reason))
     return Cell(
         status=step.status.value,
         text="" if step.status is StepStatus.SKIPPED else length,
         title="\n".join(words),
-        url=job_url(job.flight, job.name, step=step.stepno),
+        url=f"{url}#s-{step.stepno}",
         since=None if step.finished else step.started,
         stale=stale,
     )

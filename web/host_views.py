@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from lab.flights.model import Flight
+from lab.db.history import HostRun
 from web.times import job_url, seconds_of
 
 
@@ -24,26 +24,21 @@ class HostJob:
     seconds: float
 
 
-def jobs_on(host: str, flights: Iterable[Flight], now: datetime, *, limit: int = 20) -> list[HostJob]:
-    """What ran on a host, newest first."""
-    found = [
+def host_jobs(runs: Iterable[HostRun], now: datetime) -> list[HostJob]:
+    """Runs on a host as they are shown."""
+    return [
         HostJob(
-            flight=flight.id,
-            job=job.name,
-            url=job_url(flight.id, job.name, attempt=None if attempt is job.last else attempt.number),
-            attempt=attempt.number,
-            status=attempt.status.value,
-            role=role,
-            started=attempt.started,
-            seconds=seconds_of(attempt.started, attempt.finished, now),
+            flight=run.flight,
+            job=run.job,
+            url=job_url(run.flight, run.job, attempt=None if run.newest else run.attempt),
+            attempt=run.attempt,
+            status=run.status,
+            role=run.role,
+            started=run.started,
+            seconds=seconds_of(run.started, run.finished, now),
         )
-        for flight in flights
-        for job in flight.jobs
-        for attempt in job.attempts
-        for role, name in attempt.hosts.items()
-        if name == host
+        for run in runs
     ]
-    return sorted(found, key=lambda ran: ran.started, reverse=True)[:limit]
 
 
 def holder_url(holder: str | None) -> str:

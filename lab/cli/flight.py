@@ -26,7 +26,7 @@ from lab.errors import ConfigError
 from lab.flights.coverage import coverage_of
 from lab.flights.matrix.table import Build
 from lab.flights.model import Flight, JobSpec
-from lab.flights.status import INTENDED, Blessing, exit_code
+from lab.flights.status import INTENDED, Blessing, JobStatus, exit_code
 from lab.flights.views import flight_summary, flight_view
 from lab.services.construct import check_job, construct_flight
 from lab.services.settle import abort_flight
@@ -191,12 +191,11 @@ def list_(branch: str | None, limit: int, *, as_json: bool) -> None:
     for column in ("flight", "branch", "status", "jobs", "started", "took"):
         table.add_column(column)
     for each in found:
-        passed = sum(1 for job in each.jobs if job.status.value == "pass")
         table.add_row(
             str(each.id),
             each.branch,
             status_text(each.status.value),
-            f"{passed}/{len(each.jobs)} pass",
+            f"{each.counts.get(JobStatus.PASS, 0)}/{sum(each.counts.values())} pass",
             ago(each.started, lab.clock()),
             duration(each.started, each.finished),
         )

@@ -2,37 +2,68 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.sql.base import ExecutableOption
 
 from lab.db.session import matched
-from lab.db.tables import AttemptHostRow, AttemptRow, EventRow, FlightRow, HostRow, JobRow, RunvarRow, StepRow
+from lab.db.tables import AttemptHostRow, AttemptRow, EventRow, FlightRow, HostRow, JobRow, RunvarRow, StepRow, WaitRow
 from lab.db.waits import read_wait
 from lab.errors import NotFoundError
-from lab.flights.model import Attempt, Flight, Job, JobKey, JobSpec, Runvar, StepResult
+from lab.flights.model import Attempt, Flight, FlightSummary, Job, JobKey, JobSpec, Runvar, StepResult
 from lab.flights.status import Blessing, JobStatus, StepStatus, advance, flight_status
 
+_Steps = Mapping[int, Sequence[StepResult]]
+"""the steps of attempts, by their id"""
 
-def _step(row: StepRow) -> StepResult:
-    return StepResult(
-        stepno=row.stepno,
-        testid=row.testid,
-        step=row.step,
-        status=StepStatus(row.status),
-        started=row.started,
-        finished=row.finished,
-        host=row.host,
-        reason=row.reason,
-        evidence=row.evidence,
-        log=row.log,
-        console={host: (span[0], span[1]) for host, span in row.console.items()},
-    )
+_BRIEF = (
+    StepRow.attempt,
+    StepRow.stepno,
+    StepRow.testid,
+    StepRow.step,
+    StepRow.status,
+    StepRow.started,
+    StepRow.finished,
+    StepRow.host,
+    StepRow.reason,
+)
 
 
-def _attempt(row: AttemptRow, *, steps: bool) -> Attempt:
+def _load_steps(session: Session, flight: int, job: str | None = None, *, evidence: bool = True) -> _Steps:
+    """The steps of a flight or of one job, each as columns: a flight has thousands."""
+    columns = (*_BRIEF, StepRow.evidence, StepRow.log, StepRow.console) if evidence else _BRIEF
+    query = select(*columns).join(AttemptRow, AttemptRow.id == StepRow.attempt).where(AttemptRow.flight == flight)
+    if job is not None:
+        query = query.where(AttemptRow.job == job)
+    statuses = {status.value: status for status in StepStatus}
+    found: dict[int, list[StepResult]] = defaultdict(list)
+    for attempt, stepno, testid, step, status, started, finished, host, reason, *more in session.execute(
+        query.order_by(StepRow.attempt, StepRow.stepno)
+    ):
+        seen, log, console = more or ({}, "", {})
+        result = StepResult(
+            stepno=stepno,
+            testid=testid,
+            step=step,
+            status=statuses[status],
+            started=started,
+            finished=finished,
+            host=host,
+            reason=reason,
+            evidence=seen,
+            log=log,
+            console={name: (span[0], span[1]) for name, span in console.items()},
+        )
+        found[attempt].append(result)
+    return found
+
+
+def _attempt(row: AttemptRow, steps: _Steps) -> Attempt:
     return Attempt(
         id=row.id,
         number=row.number,
@@ -42,11 +73,11 @@ def _attempt(row: AttemptRow, *, steps: bool) -> Attempt:
         worker=row.worker,
         reason=row.reason,
         hosts={held.role: held.host for held in row.hosts},
-        steps=tuple(_step(step) for step in row.steps) if steps else (),
+        steps=tuple(steps.get(row.id, ())),
     )
 
 
-def _job(row: JobRow, *, steps: bool) -> Job:
+def _job(row: JobRow, steps: _Steps = MappingProxyType({})) -> Job:
     waiting = read_wait(row.wait) if row.wait is not None and row.status == JobStatus.QUEUED.value else None
     return Job(
         flight=row.flight,
@@ -57,7 +88,7 @@ def _job(row: JobRow, *, steps: bool) -> Job:
         queued=row.queued,
         wait=waiting,
         runvars=tuple(Runvar(name=runvar.name, value=runvar.value, synth=runvar.synth) for runvar in row.runvars),
-        attempts=tuple(_attempt(attempt, steps=steps) for attempt in row.attempts),
+        attempts=tuple(_attempt(attempt, steps) for attempt in row.attempts),
     )
 
 
@@ -78,12 +109,13 @@ def _flight(row: FlightRow, jobs: Iterable[Job]) -> Flight:
     )
 
 
-_JOB_LOADS = (
-    selectinload(JobRow.runvars),
-    selectinload(JobRow.wait),
-    selectinload(JobRow.attempts).selectinload(AttemptRow.hosts),
-    selectinload(JobRow.attempts).selectinload(AttemptRow.steps),
-)
+def _job_loads(flight: int) -> tuple[ExecutableOption, ...]:
+    """What to load with jobs of a flight; each query says which one, for the reason `one_of` has."""
+    return (
+        selectinload(JobRow.runvars.and_(RunvarRow.flight == flight)),
+        selectinload(JobRow.wait.and_(WaitRow.flight == flight)),
+        selectinload(JobRow.attempts.and_(AttemptRow.flight == flight)).selectinload(AttemptRow.hosts),
+    )
 
 
 def add_flight(
@@ -128,21 +160,37 @@ def add_flight(
 
 def list_flights(
     session: Session, *, branch: str | None = None, before: int | None = None, limit: int = 50
-) -> list[Flight]:
-    """The newest flights first, without their steps; `before` is a flight number (exclusive) to page on."""
+) -> list[FlightSummary]:
+    """The newest flights first, their jobs only counted; `before` is a flight number (exclusive) to page on."""
     query = select(FlightRow).order_by(FlightRow.id.desc()).limit(limit)
     if branch is not None:
         query = query.where(FlightRow.branch == branch)
     if before is not None:
         query = query.where(FlightRow.id < before)
-    loads = (
-        selectinload(FlightRow.jobs).selectinload(JobRow.runvars),
-        selectinload(FlightRow.jobs).selectinload(JobRow.wait),
-        selectinload(FlightRow.jobs).selectinload(JobRow.attempts).selectinload(AttemptRow.hosts),
+    rows = session.scalars(query).all()
+    if not rows:
+        return []
+    counted = select(JobRow.flight, JobRow.status, func.count()).where(JobRow.flight.in_([row.id for row in rows]))
+    counts: dict[int, dict[JobStatus, int]] = {row.id: {} for row in rows}
+    for flight, status, count in session.execute(counted.group_by(JobRow.flight, JobRow.status)):
+        counts[flight][JobStatus(status)] = count
+    return [_summary(row, counts[row.id]) for row in rows]
+
+
+def _summary(row: FlightRow, counts: Mapping[JobStatus, int]) -> FlightSummary:
+    return FlightSummary(
+        id=row.id,
+        branch=row.branch,
+        intended=Blessing(row.intended),
+        blessing=Blessing(row.blessing),
+        status=flight_status(counts),
+        started=row.started,
+        finished=row.finished,
+        submitter=row.submitter,
+        tenant=row.tenant,
+        note=row.note,
+        counts=counts,
     )
-    return [
-        _flight(row, (_job(job, steps=False) for job in row.jobs)) for row in session.scalars(query.options(*loads))
-    ]
 
 
 def list_branches(session: Session) -> list[str]:
@@ -162,21 +210,26 @@ def resolve_flight(session: Session, name: str) -> int:
     raise NotFoundError(f"there is no flight {name!r}", hint="`lab flight list` shows them; `latest` is the newest")
 
 
-def load_flight(session: Session, flight: int) -> Flight:
-    """A flight with everything in it."""
+def load_flight(session: Session, flight: int, *, evidence: bool = True) -> Flight:
+    """A flight with everything in it; or without what was seen in its steps (`evidence`, `log`, `console`)."""
     row = session.get(FlightRow, flight)
     if row is None:
         raise NotFoundError(f"there is no flight {flight}", hint="`lab flight list` shows them")
-    jobs = session.scalars(select(JobRow).where(JobRow.flight == flight).order_by(JobRow.position).options(*_JOB_LOADS))
-    return _flight(row, [_job(job, steps=True) for job in jobs])
+    jobs = session.scalars(
+        select(JobRow).where(JobRow.flight == flight).order_by(JobRow.position).options(*_job_loads(flight))
+    )
+    steps = _load_steps(session, flight, evidence=evidence)
+    return _flight(row, [_job(job, steps) for job in jobs])
 
 
 def load_job(session: Session, flight: int, name: str) -> Job:
     """A job with everything in it."""
-    row = session.scalar(select(JobRow).where(JobRow.flight == flight, JobRow.name == name).options(*_JOB_LOADS))
+    row = session.scalar(
+        select(JobRow).where(JobRow.flight == flight, JobRow.name == name).options(*_job_loads(flight))
+    )
     if row is None:
         raise NotFoundError(f"flight {flight} has no job {name!r}", hint=f"`lab flight show {flight}` lists its jobs")
-    return _job(row, steps=True)
+    return _job(row, _load_steps(session, flight, name))
 
 
 def newest_job_on(session: Session, *, recipe: str, host: str) -> Job | None:
@@ -194,7 +247,7 @@ def newest_job_on(session: Session, *, recipe: str, host: str) -> Job | None:
         .order_by(JobRow.flight.desc(), JobRow.position.desc())
         .limit(1)
     ).first()
-    return _job(row, steps=False) if row is not None else None
+    return _job(row) if row is not None else None
 
 
 def finished_flights(session: Session) -> list[tuple[int, Blessing, datetime]]:
@@ -217,8 +270,8 @@ def load_jobs(session: Session, names: Iterable[JobKey]) -> dict[JobKey, Job]:
         by_flight.setdefault(flight, set()).add(name)
     for flight, wanted in by_flight.items():
         query = select(JobRow).where(JobRow.flight == flight, JobRow.name.in_(wanted))
-        rows = session.scalars(query.options(*_JOB_LOADS[:3]))
-        found |= {(row.flight, row.name): _job(row, steps=False) for row in rows}
+        rows = session.scalars(query.options(*_job_loads(flight)))
+        found |= {(row.flight, row.name): _job(row) for row in rows}
     return found
 
 

@@ -9,9 +9,10 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, select, true, tuple_
+from sqlalchemy import ColumnElement, Select, and_, select, true
 from sqlalchemy.orm import Session
 
+from lab.db.session import one_of
 from lab.db.tables import AttemptHostRow, AttemptRow, FlightRow, JobRow, RunvarRow
 from lab.flights.model import Attempt, Job, JobKey, Runvar
 from lab.flights.status import JobStatus
@@ -130,7 +131,7 @@ def _with_hosts(
 
 
 def _among(keys: Collection[JobKey] | None) -> ColumnElement[bool]:
-    return true() if keys is None else tuple_(JobRow.flight, JobRow.name).in_(list(keys))
+    return true() if keys is None else one_of(JobRow.flight, JobRow.name, keys)
 
 
 def _parts(keys: Collection[JobKey] | None) -> Iterator[Collection[JobKey] | None]:

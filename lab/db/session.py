@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Update, create_engine, event
+from sqlalchemy import ColumnElement, Connection, Engine, Update, and_, create_engine, event, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session, sessionmaker
 
 from lab.errors import ConfigError
 
@@ -25,6 +25,13 @@ BUSY_TIMEOUT_MS = 30_000
 def matched(session: Session, statement: Update) -> bool:
     """Execute an UPDATE; whether any row met its conditions. How a change is made only if nobody was quicker."""
     return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
+
+
+def one_of(
+    flight: InstrumentedAttribute[int], name: InstrumentedAttribute[str], keys: Collection[tuple[int, str]]
+) -> ColumnElement[bool]:
+    """Whether these two columns are one of the pairs. SQLite looks lists of pairs up by no index, flights it does."""
+    return and_(flight.in_({flight for flight, _ in keys}), tuple_(flight, name).in_(list(keys)))
 
 
 def upsert(session: Session, table: type[DeclarativeBase]) -> postgresql.Insert | sqlite.Insert:

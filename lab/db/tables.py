@@ -50,6 +50,8 @@ class JobRow(Base):
     wait: Mapped[WaitRow | None] = relationship(cascade="all, delete-orphan")
     attempts: Mapped[list[AttemptRow]] = relationship(order_by="AttemptRow.number", cascade="all, delete-orphan")
 
+    __table_args__ = (Index("ix_jobs_flight", "flight", "status"),)
+
 
 class RunvarRow(Base):
     """One runvar of a job."""
@@ -93,6 +95,7 @@ class AttemptRow(Base):
     __table_args__ = (
         ForeignKeyConstraint(["flight", "job"], ["jobs.flight", "jobs.name"], ondelete="CASCADE"),
         UniqueConstraint("flight", "job", "number"),
+        Index("ix_attempts_history", "job", "flight", "number"),
         Index(
             "ix_attempts_open", "until", sqlite_where=sql("finished IS NULL"), postgresql_where=sql("finished IS NULL")
         ),
@@ -109,9 +112,11 @@ class AttemptHostRow(Base):
     attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"), primary_key=True)
     role: Mapped[short] = mapped_column(primary_key=True)
     position: Mapped[int]
-    host: Mapped[short] = mapped_column(ForeignKey("hosts.name"), index=True)
+    host: Mapped[short] = mapped_column(ForeignKey("hosts.name"))
     fence: Mapped[int]
     reused: Mapped[bool] = mapped_column(default=False)
+
+    __table_args__ = (Index("ix_attempt_hosts_host", "host", "attempt"),)
 
 
 class StepRow(Base):

@@ -10,10 +10,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Row, and_, delete, func, select, tuple_
+from sqlalchemy import Row, and_, delete, func, select
 from sqlalchemy.orm import Session
 
-from lab.db.session import upsert
+from lab.db.session import one_of, upsert
 from lab.db.tables import FlightRow, JobRow, WaitRow
 from lab.flights.model import JobKey, Wait, Window
 from lab.flights.status import JobStatus
@@ -39,8 +39,7 @@ def _window(p50: datetime | None, p90: datetime | None) -> Window | None:
 
 def save_waits(session: Session, waits: Mapping[JobKey, Wait], now: datetime) -> None:
     """Write these, over what was said before; a job that does not exist any more is left out."""
-    keys = tuple_(JobRow.flight, JobRow.name)
-    found = session.execute(select(JobRow.flight, JobRow.name).where(keys.in_(list(waits))))
+    found = session.execute(select(JobRow.flight, JobRow.name).where(one_of(JobRow.flight, JobRow.name, waits.keys())))
     there = {(flight, job) for flight, job in found}
     rows = [
         {
@@ -69,7 +68,7 @@ def save_waits(session: Session, waits: Mapping[JobKey, Wait], now: datetime) ->
 
 def drop_waits(session: Session, jobs: Collection[JobKey]) -> None:
     """Forget why these jobs waited."""
-    session.execute(delete(WaitRow).where(tuple_(WaitRow.flight, WaitRow.job).in_(list(jobs))))
+    session.execute(delete(WaitRow).where(one_of(WaitRow.flight, WaitRow.job, jobs)))
 
 
 def waits_written(session: Session) -> dict[JobKey, Wait]:

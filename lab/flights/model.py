@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -162,3 +163,25 @@ class Flight:
     """whose share of the hosts the flight uses"""
     note: str = ""
     jobs: tuple[Job, ...] = ()
+
+    @property
+    def counts(self) -> Mapping[JobStatus, int]:
+        """How many jobs stand how; what none is in is left out."""
+        return Counter(job.status for job in self.jobs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlightSummary:
+    """A flight of which the jobs are only counted."""
+
+    id: int
+    branch: str
+    intended: Blessing
+    blessing: Blessing
+    status: JobStatus
+    started: datetime
+    finished: datetime | None
+    submitter: str
+    tenant: str
+    note: str
+    counts: Mapping[JobStatus, int]

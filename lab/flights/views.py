@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lab.flights.coverage import coverage_of, unmet
-from lab.flights.model import Attempt, Flight, Job, StepResult, Wait, Window
+from lab.flights.model import Attempt, Flight, FlightSummary, Job, StepResult, Wait, Window
 from lab.hosts.health import HealthChange
 from lab.hosts.model import Host
 
@@ -92,7 +92,7 @@ def job_view(job: Job) -> dict[str, Any]:
     }
 
 
-def flight_summary(flight: Flight) -> dict[str, Any]:
+def flight_summary(flight: Flight | FlightSummary) -> dict[str, Any]:
     """A flight without its jobs' steps."""
     return {
         "flight": flight.id,
@@ -105,15 +105,8 @@ def flight_summary(flight: Flight) -> dict[str, Any]:
         "note": flight.note,
         "started": _time(flight.started),
         "finished": _time(flight.finished),
-        "counts": _counts(flight),
+        "counts": {status.value: count for status, count in flight.counts.items()},
     }
-
-
-def _counts(flight: Flight) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for job in flight.jobs:
-        counts[job.status.value] = counts.get(job.status.value, 0) + 1
-    return counts
 
 
 def flight_view(flight: Flight, demands: Mapping[str, Mapping[str, float]] = MappingProxyType({})) -> dict[str, Any]:

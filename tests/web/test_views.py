@@ -102,7 +102,7 @@ def test_steps_side_by_side_are_in_different_lanes_of_the_time_line() -> None:
 
 
 def test_the_bar_of_a_flight_is_full() -> None:
-    parts = tally([job("a", "pass"), job("b", "pass"), job("c", "fail")]).parts
+    parts = tally({JobStatus.FAIL: 1, JobStatus.PASS: 2}).parts
     assert [(part.status, part.count) for part in parts] == [("pass", 2), ("fail", 1)]
     assert abs(sum(part.width for part in parts) - 100) < 0.01
 

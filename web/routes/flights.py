@@ -58,7 +58,7 @@ def show_flight(
 ) -> HTMLResponse:
     """A flight as a grid; `q` keeps the jobs with that in their name, `only=bad` those that did not pass."""
     event = last_event(session)
-    loaded = load_flight(session, resolve_flight(session, flight))
+    loaded = load_flight(session, resolve_flight(session, flight), evidence=False)
     now = lab.clock()
     return pages.render(
         "flights/show.html",

@@ -7,14 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
-from lab.db.flights import last_event, list_flights
+from lab.db.flights import last_event
+from lab.db.history import runs_on
 from lab.db.hosts import HostView, health_history, list_hosts, load_host
 from lab.db.leases import active_lease
 from web.deps import LabDep, PagesDep, SessionDep
-from web.host_views import holder_url, jobs_on
+from web.host_views import holder_url, host_jobs
 
-LOOK_BACK = 50
-"""Among how many flights a host's jobs are looked for."""
 router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
 
 
@@ -51,9 +50,8 @@ def show_host(
         "view": view,
         "holder_url": holder_url(view.holder),
         "lease": active_lease(session, name),
-        "jobs": jobs_on(name, list_flights(session, limit=LOOK_BACK), lab.clock()),
+        "jobs": host_jobs(runs_on(session, name), lab.clock()),
         "history": health_history(session, name),
         "evidence": lambda change: [(job, holder_url(job)) for job in change.evidence.get("jobs", ())],
-        "look_back": LOOK_BACK,
     }
     return pages.render("hosts/show.html", values, part="host", fragment=fragment)
