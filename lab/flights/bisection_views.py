@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from math import ceil
+from statistics import fmean
 from types import MappingProxyType
 from typing import Any, Final
 
-from lab.flights.bisection import Outcome
-from lab.flights.bisection_runs import Bisection, BisectionState, ProbeRun, Result, belief_of, observations
+from lab.flights.bisection import Belief, Outcome
+from lab.flights.bisection_runs import (
+    ORIGINAL,
+    Bisection,
+    BisectionState,
+    ProbeRun,
+    Result,
+    belief_of,
+    observations,
+)
 from lab.flights.revision_graph import Commit, Node
 
 TITLES: Final[Mapping[BisectionState, str]] = MappingProxyType(
@@ -67,6 +77,7 @@ def bisection_summary(bisection: Bisection) -> dict[str, Any]:
 def bisection_view(bisection: Bisection) -> dict[str, Any]:
     """A bisection with its ends, how sure it has to be, and what it thinks of each suspect by now."""
     belief = belief_of(bisection)
+    left = runs_left(bisection, belief)
     weights = belief.weights()
     likely = sorted(range(len(weights)), key=lambda number: -weights[number])[:20]
     return {
@@ -93,8 +104,33 @@ def bisection_view(bisection: Bisection) -> dict[str, Any]:
             for number in likely
             if weights[number] >= 0.0005
         ],
+        "runs_left": left,
+        "seconds_left": seconds_left(bisection, left),
         "uncertainty_bits": round(belief.bits, 3),
     }
+
+
+def runs_left(bisection: Bisection, belief: Belief) -> int:
+    """How many more runs it will probably take: what is missing at the ends, what there is to learn, and the edge."""
+    if bisection.state.final:
+        return 0
+    seen = {(probe.node, probe.result) for probe in bisection.probes if probe.purpose not in ORIGINAL}
+    graph = belief.graph
+    ends = ((graph.basis, Result.PASS) not in seen) + ((graph.failure, Result.FAIL) not in seen)
+    best = belief.cells[0]
+    alone = best.weight / best.members.bit_count()
+    edge = 1 + 4 * min(1.0, 2 * (1 - alone))
+    return max(1, ends + ceil(belief.bits / (1 - best.flake) + edge) - len(bisection.running))
+
+
+def seconds_left(bisection: Bisection, left: int) -> float | None:
+    """How long so many runs will probably take, from those that were; None before there was one."""
+    took = [
+        (probe.finished - probe.started).total_seconds()
+        for probe in bisection.probes
+        if probe.own and probe.started and probe.finished
+    ]
+    return left * fmean(took) / bisection.policy.at_once if took else None
 
 
 @dataclass(frozen=True, kw_only=True)

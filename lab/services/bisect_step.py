@@ -29,6 +29,7 @@ from lab.flights.bisection_runs import (
     state_of,
     told,
 )
+from lab.flights.bisection_views import runs_left
 from lab.flights.recipe import find_recipe
 from lab.flights.requests import role_requirement
 from lab.flights.revision_graph import Node
@@ -138,8 +139,8 @@ def _progress(bisection: Bisection) -> str:
     """What there is to say of a bisection that goes on, in a line."""
     belief = belief_of(bisection)
     told_so_far = sum(probe.result in (Result.PASS, Result.FAIL) and probe.own for probe in bisection.probes)
-    left = math.ceil(2 ** min(belief.bits, 60))
-    return f"{told_so_far} runs told, as uncertain as among {left} commits"
+    among = math.ceil(2 ** min(belief.bits, 60))
+    return f"{told_so_far} runs told, as uncertain as among {among} commits; about {runs_left(bisection, belief)} more"
 
 
 # --- doing it

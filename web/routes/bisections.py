@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from lab.db.bisections import list_bisections, load_bisection
 from lab.db.flights import last_event
 from lab.flights.bisection_runs import belief_of
-from lab.flights.bisection_views import bisection_summary, bisection_view, blamed
+from lab.flights.bisection_views import bisection_summary, bisection_view, blamed, runs_left, seconds_left
 from web.bisection_views import RESULT_SIGNS, bisection_line, range_picture
 from web.deps import LabDep, PagesDep, SessionDep
 
@@ -51,6 +51,7 @@ def show_bisection(
     event = last_event(session)
     bisection = load_bisection(session, number)
     belief = belief_of(bisection)
+    left = runs_left(bisection, belief)
     values = {
         "event": event,
         "line": bisection_line(bisection, lab.clock()),
@@ -60,6 +61,8 @@ def show_bisection(
         "older": belief.older.weight,
         "fluke": belief.fluke.weight,
         "signs": RESULT_SIGNS,
+        "left": left,
+        "left_s": seconds_left(bisection, left),
     }
     return pages.render("bisections/show.html", values, part="bisection", fragment=fragment)
 
