@@ -18,11 +18,11 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def bisected(graph: RevisionGraph, probes: list[ProbeRun], **more: object) -> Bisection:
-    given = {
+    given: dict[str, object] = {
         "id": 1, "branch": "b", "job": "j", "testid": "t", "state": BisectionState.RUNNING, "template": (),
         "trees": (MovingTree(name="r", repository="r", builds=("build",)),), "histories": graph.histories,
     }  # fmt: skip
-    return Bisection(**given, probes=tuple(probes), **more)  # type: ignore[arg-type]
+    return Bisection(**{**given, "probes": tuple(probes), **more})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("commits", [8, 64, 256])
