@@ -143,18 +143,19 @@ def _seconds(started: datetime, finished: datetime | None) -> float | None:
 
 
 def tests_of(session: Session, job: str, flights: Sequence[int]) -> dict[str, dict[str, int]]:
-    """The tests of a job in these flights, in the order in which they ran: how often each had which status."""
+    """The tests of a job in these flights, in the order in which they run: how often each had which status."""
     query = (
-        select(StepRow.testid, StepRow.status, func.count(), func.min(StepRow.stepno))
+        select(StepRow.testid, StepRow.status, func.count(), func.max(StepRow.stepno))
         .join(AttemptRow, AttemptRow.id == StepRow.attempt)
         .where(AttemptRow.job == job, AttemptRow.flight.in_(flights))
         .group_by(StepRow.testid, StepRow.status)
     )
-    rows = sorted(session.execute(query).all(), key=lambda row: (row[3], row[0]))
-    found: dict[str, dict[str, int]] = {}
-    for testid, status, count, _first in rows:
-        found.setdefault(testid, {})[status] = count
-    return found
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    place: dict[str, int] = defaultdict(int)  # the last one: an attempt that ended early had fewer before it
+    for testid, status, count, last in session.execute(query):
+        found[testid][status] = count
+        place[testid] = max(place[testid], last)
+    return {testid: found[testid] for testid in sorted(found, key=lambda testid: (place[testid], testid))}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,17 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/flights/3", "/flights/3/jobs/test-amd64-xsm", "/hosts", "/hosts/emu1", "/plan", "/queue"]
+    "path",
+    [
+        "/",
+        "/flights/3",
+        "/history/test-amd64-xsm",
+        "/flights/3/jobs/test-amd64-xsm",
+        "/hosts",
+        "/hosts/emu1",
+        "/plan",
+        "/queue",
+    ],
 )
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_page_shows_itself_without_complaint_and_fits(page: Page, url: str, path: str, width: int) -> None:
