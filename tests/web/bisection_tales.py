@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from weblab import Demo
 
-from lab.db.bisections import add_bisection, end_bisection, save_conclusion, save_probes
+from lab.db.bisections import (
+    add_bisection,
+    end_bisection,
+    load_bisection,
+    note_progress,
+    save_conclusion,
+    save_probes,
+)
 from lab.flights.bisection import Policy, Probes, decide
 from lab.flights.bisection_runs import (
     Bisection,
@@ -129,6 +137,14 @@ def tell_bisections(demo: Demo) -> dict[str, int]:
         "merges": tell_bisection(demo, "test-amd64-xsm", [a_history("xen", 40, merges=True)], culprit=11),
         "trees": tell_bisection(demo, "test-qcow2", [a_history("xen", 9), a_history("qemuu", 7)], culprit=6),
     }
+
+
+def tell_result(demo: Demo, number: int) -> None:
+    """A run of a bisection ends."""
+    with demo.lab.sessions.begin() as session:
+        bisection = load_bisection(session, number)
+        save_probes(session, number, [replace(bisection.running[0], result=Result.FAIL, reason="lost again")])
+        note_progress(session, number, "one more run told", now=demo.lab.clock())
 
 
 if __name__ == "__main__":

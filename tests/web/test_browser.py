@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from bisection_tales import tell_bisections, tell_result
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from weblab import Demo
 
@@ -72,6 +73,20 @@ def test_a_page_shows_itself_without_complaint_and_fits(page: Page, url: str, pa
     expect(page.locator("h1")).to_be_visible()
     expect(page.locator("#theme")).to_have_text("auto")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_bisection_shows_each_run_as_it_ends(page: Page, demo: Demo, url: str) -> None:
+    number = tell_bisections(demo)["running"]
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.goto(f"{url}/bisections/{number}")
+        expect(page.locator("#link-state")).to_have_text("live")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    marks = page.locator(".range .m-running")
+    before = marks.count()
+    assert before > 0
+    tell_result(demo, number)
+    expect(marks).to_have_count(before - 1, timeout=5_000)
 
 
 def test_a_step_that_ends_shows_at_once_and_nothing_moves(page: Page, demo: Demo, url: str) -> None:
