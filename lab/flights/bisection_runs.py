@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -140,7 +141,7 @@ class Bisection:
     """counts up with each change: who decided on an older one has to look again"""
     probes: tuple[ProbeRun, ...] = ()
 
-    @property
+    @cached_property
     def graph(self) -> RevisionGraph:
         """What is searched."""
         return make_graph(self.histories)

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 from lab.errors import ConfigError
 
@@ -222,12 +221,3 @@ def _mainline(history: History) -> frozenset[str]:
         one = next((parent for parent in known[one].parents if parent in known), history.basis)
     return frozenset(line)
 
-
-def is_linear(history: History) -> bool:
-    """Whether each commit's only parent is the one before it.
-
-    >>> is_linear(history_of("xen", "a", "c", [Commit(id="b", parents=("a",)), Commit(id="c", parents=("b",))]))
-    True
-    """
-    line = [history.basis, *(commit.id for commit in history.commits)]
-    return all(commit.parents == (before,) for (before, _), commit in zip(pairwise(line), history.commits, strict=True))

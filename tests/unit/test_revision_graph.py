@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.errors import ConfigError
-from lab.flights.revision_graph import Commit, history_of, is_linear, make_graph
+from lab.flights.revision_graph import Commit, history_of, make_graph
 
 
 def commits(**parents: str) -> list[Commit]:
@@ -30,7 +30,6 @@ def test_a_branch_that_began_after_the_basis_is_searched() -> None:
     assert [one.commit.id for one in graph.suspects] == ["b", "s", "t", "m"]
     assert set(graph.parents["m",]) == {("b",), ("t",)}
     assert graph.masks["t",].bit_count() == 2
-    assert not is_linear(history)
 
 
 def test_a_failure_that_does_not_descend_from_the_basis_is_one_step() -> None:
