@@ -23,6 +23,7 @@ from lab.context import Lab
 from lab.db import bisections, flights
 from lab.errors import ConfigError
 from lab.flights.bisection import Policy
+from lab.flights.bisection_mail import bisection_mail
 from lab.flights.bisection_runs import Bisection, BisectionState, Hosts, ProbeRun, Result
 from lab.flights.bisection_views import TITLES, bisection_summary, bisection_view, blamed
 from lab.flights.builds import CONFIGS, BuildRequest
@@ -137,12 +138,17 @@ def _start_from_flight(
 @bisect.command()
 @click.argument("number", metavar="BISECTION", type=int)
 @click.option("--follow", is_flag=True, help="Run the lab until it has ended; exit code 0: found, 1: not.")
+@click.option("--mail", is_flag=True, help="Print the mail about it, as it stands.")
 @lab_option
 @json_option
-def show(number: int, lab_file: Path | None, *, follow: bool, as_json: bool) -> None:
+def show(number: int, lab_file: Path | None, *, follow: bool, mail: bool, as_json: bool) -> None:
     """A bisection: its range, its probes, and whom it suspects. With --follow it goes on from where it stands."""
     lab = open_working_lab(lab_file) if follow else open_lab()
     one = _load(lab, number)
+    if mail:
+        written = bisection_mail(one)
+        click.echo(f"Subject: {written.subject}\n\n{written.body}", nl=False)
+        return
     if follow:
         _follow(lab, number, as_json=as_json)
     _show(one, lab, as_json=as_json)

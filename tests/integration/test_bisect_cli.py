@@ -56,6 +56,8 @@ def test_a_bisection_is_started_shown_listed_and_stopped(lab: Lab, tmp_path: Pat
     assert "had ended already" in call("stop", "1").stdout
     assert "[x] enough" in call("show", "1").stdout
     assert JOB in call("list").stdout
+    mail = call("show", "1", "--mail").stdout
+    assert mail.startswith(f"Subject: [xen-unstable bisection] stopped {JOB}\n\nbranch xen-unstable\n")
 
 
 @pytest.mark.parametrize(("lucky", "code", "state"), [(False, 0, "found"), (True, 1, "not-reproducible")])
