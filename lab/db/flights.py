@@ -167,7 +167,23 @@ def list_flights(
         query = query.where(FlightRow.branch == branch)
     if before is not None:
         query = query.where(FlightRow.id < before)
-    rows = session.scalars(query).all()
+    return _summaries(session, session.scalars(query).all())
+
+
+def flight_before(session: Session, flight: int, branch: str) -> int | None:
+    """The newest flight of a branch that is older than `flight`."""
+    return session.scalar(select(func.max(FlightRow.id)).where(FlightRow.branch == branch, FlightRow.id < flight))
+
+
+def summarise_flight(session: Session, flight: int) -> FlightSummary:
+    """A flight, its jobs only counted."""
+    row = session.get(FlightRow, flight)
+    if row is None:
+        raise NotFoundError(f"there is no flight {flight}", hint="`lab flight list` shows them")
+    return _summaries(session, [row])[0]
+
+
+def _summaries(session: Session, rows: Sequence[FlightRow]) -> list[FlightSummary]:
     if not rows:
         return []
     counted = select(JobRow.flight, JobRow.status, func.count()).where(JobRow.flight.in_([row.id for row in rows]))

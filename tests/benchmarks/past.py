@@ -220,7 +220,7 @@ class Past:
             if status == "broken" and number < 3:
                 status = "again"
         self.tables["jobs"].append((flight, name, position, recipe, status, reason, 0, start))
-        outputs = {"xen_version": "4.20.0", **({} if roles else {"built_revision_xen": runvars["revision"]})}
+        outputs = {"xen_version": "4.20.0", **({} if roles else {"build_commit": runvars["revision"]})}
         for key, value in runvars.items():
             self.tables["runvars"].append((flight, name, key, value, False))
         for key, value in outputs.items():

@@ -34,6 +34,8 @@ PAGES = (
     "/?branch=libvirt",
     "/flights/{last}",
     "/flights/{last}/jobs/" + JOB,
+    "/compare/{before}/{last}",
+    "/api/v1/compare/{before}/{last}",
     "/history",
     "/history/" + JOB,
     "/history/" + JOB + "?branch=xen-unstable&before={before}",

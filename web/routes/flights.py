@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
-from lab.db.flights import last_event, list_branches, list_flights, load_flight, resolve_flight
+from lab.db.flights import flight_before, last_event, list_branches, list_flights, load_flight, resolve_flight
 from lab.flights.coverage import coverage_of
 from web.deps import LabDep, PagesDep, RecipesDep, SessionDep
 from web.flight_views import flight_line
@@ -66,6 +66,7 @@ def show_flight(
             "event": event,
             "flight": flight_line(loaded, now),
             "grid": grid(loaded, recipes, now, name=q, only_bad=only == "bad"),
+            "before": flight_before(session, loaded.id, loaded.branch),
             "coverage": coverage_of(loaded, lab.coverage),
             "q": q,
             "only": only,
