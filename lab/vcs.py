@@ -186,10 +186,10 @@ class Trees:
         """Who made a commit, when, and its whole message, as `git log` shows it."""
         return clean(_git(self.repository(name), "log", "--max-count=1", "--date=rfc", commit, "--"))
 
-    def revert(self, name: str, commit: str, *, at: str, branch: str) -> str | None:
-        """Make a commit on top of `at` that takes `commit` back, under `branch`; None when that cannot be done cleanly.
+    def revert(self, name: str, commit: str, *, at: str, keep: str) -> str | None:
+        """Make a commit on top of `at` that takes `commit` back; None when that cannot be done cleanly.
 
-        A merge cannot. The same two give the same commit.
+        A merge cannot. The same two give the same commit; it is no branch, but kept as `refs/bisections/KEEP`.
         """
         repository = self.repository(name)
         parents = _git(repository, "log", "--max-count=1", "--format=%P", commit, "--").split()
@@ -204,7 +204,7 @@ class Trees:
             tree = _git(repository, "write-tree", env=env)
         when = datetime.fromtimestamp(int(_git(repository, "show", "-s", "--format=%ct", at)), UTC)
         made = _commit_tree(repository, tree, f"Revert {commit}, to see whether it is the culprit", when, [at])
-        _git(repository, "update-ref", f"refs/heads/{branch}", made)
+        _git(repository, "update-ref", f"refs/bisections/{keep}", made)
         return made
 
     def _snapshot(self, repository: Path, source: Path, when: datetime) -> str:

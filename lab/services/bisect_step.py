@@ -218,7 +218,7 @@ def _revert_of(lab: Lab, bisection: Bisection, found: Found) -> Node | None:
             bisection.trees[place].repository,
             found.suspect.commit.id,
             at=failure[place],
-            branch=f"bisect-{bisection.id}-revert",
+            keep=f"{bisection.id}-revert",
         )
     except LabError as error:
         log.warning("bisection %s: %s", bisection.id, error)

@@ -130,3 +130,52 @@ def test_a_folder_becomes_the_same_commit_everywhere(tmp_path: Path, work: Path)
     }
     assert len(commits) == 1
     assert Trees(tmp_path / "a").has("xen", "debian-x")
+
+
+def test_a_history_has_what_leads_from_one_commit_to_another(trees: Trees, work: Path) -> None:
+    first = git(work, "rev-parse", "HEAD")
+    git(work, "checkout", "-b", "side")
+    (work / "side").write_text("x")
+    git(work, "add", ".")
+    git(work, "commit", "-m", "on the side\x1b[31m")
+    side = git(work, "rev-parse", "HEAD")
+    git(work, "checkout", "main")
+    (work / "Makefile").write_text("all: x\n")
+    git(work, "commit", "-am", "second")
+    second = git(work, "rev-parse", "HEAD")
+    git(work, "merge", "--no-ff", "-m", "merge", "side")
+    merge = git(work, "rev-parse", "HEAD")
+    trees.add("xen", str(work))
+    found = {commit.id: commit for commit in trees.history("xen", first, merge, most=10)}
+    assert found.keys() == {side, second, merge}
+    assert found[merge].parents == (second, side)
+    assert "\x1b" not in found[side].subject
+    assert [commit.id for commit in trees.history("xen", second, merge, most=10)] == [merge]
+    assert [commit.id for commit in trees.history("xen", merge, first, most=10)] == [first]
+    assert "Author: x <x@x>" in trees.message("xen", second)
+    with pytest.raises(ConfigError, match="more than 2 commits"):
+        trees.history("xen", first, merge, most=2)
+
+
+def test_a_commit_is_taken_back_on_top_of_another_if_that_is_clean(trees: Trees, work: Path) -> None:
+    (work / "a").write_text("1\n2\n3\n")
+    git(work, "add", ".")
+    git(work, "commit", "-m", "a")
+    (work / "a").write_text("1\nx\n3\n")
+    git(work, "commit", "-am", "culprit")
+    culprit = git(work, "rev-parse", "HEAD")
+    (work / "b").write_text("b")
+    git(work, "add", ".")
+    git(work, "commit", "-m", "b")
+    tip = git(work, "rev-parse", "HEAD")
+    (work / "a").write_text("1\ny\n3\n")
+    git(work, "commit", "-am", "over it")
+    over = git(work, "rev-parse", "HEAD")
+    state = trees.add("xen", str(work))
+    made = trees.revert("xen", culprit, at=tip, keep="1-revert")
+    assert made is not None
+    assert trees.read("xen", made, "a") == "1\n2\n3\n"
+    assert trees.read("xen", made, "b") == "b"
+    assert trees.revert("xen", culprit, at=tip, keep="2-revert") == made
+    assert trees.revert("xen", culprit, at=over, keep="3-revert") is None
+    assert trees.state()[0].branches == state.branches
