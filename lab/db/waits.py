@@ -141,6 +141,16 @@ def _line(row: Row[JobRow, str, WaitRow | None]) -> QueueLine:
     )
 
 
+def expected_ends(session: Session, flights: Collection[int]) -> list[tuple[int, Window | None]]:
+    """(flight, when it is expected to end) of each queued job of these flights; None when nobody can tell."""
+    query = (
+        select(JobRow.flight, WaitRow.end_p50, WaitRow.end_p90)
+        .outerjoin(WaitRow, and_(WaitRow.flight == JobRow.flight, WaitRow.job == JobRow.name))
+        .where(*_WAITING, JobRow.flight.in_(flights))
+    )
+    return [(flight, _window(p50, p90)) for flight, p50, p90 in session.execute(query)]
+
+
 def count_queue(session: Session) -> dict[tuple[str, str], int]:
     """How many jobs wait, by tenant and kind of reason (empty: no leader has looked at them yet)."""
     query = (

@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from lab.db.flights import flight_before, last_event, list_branches, list_flights, load_flight, resolve_flight
 from lab.flights.coverage import coverage_of
+from lab.services.flight_end import expected_ends
 from web.deps import LabDep, PagesDep, RecipesDep, SessionDep
 from web.flight_views import flight_line
 from web.grid_views import grid
@@ -66,6 +67,7 @@ def show_flight(
             "event": event,
             "flight": flight_line(loaded, now),
             "grid": grid(loaded, recipes, now, name=q, only_bad=only == "bad"),
+            "end": expected_ends(session, lab, [loaded.id]).get(loaded.id) if loaded.finished is None else None,
             "before": flight_before(session, loaded.id, loaded.branch),
             "coverage": coverage_of(loaded, lab.coverage),
             "q": q,
