@@ -103,6 +103,7 @@ def bootstrap(settings: Settings) -> Lab:
         lease_rules=lab_file.lease_rules(),
         health_rules=lab_file.health_rules(),
         starvation=lab_file.starvation_rule(),
+        bisection=lab_file.bisection,
         coverage=lab_file.coverage,
     )
 

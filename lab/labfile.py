@@ -189,6 +189,16 @@ class StarvationSettings(_Settings):
     least_h: float = Field(default=4.0, ge=0, le=24 * 365)
 
 
+class BisectionSettings(_Settings):
+    """The `[bisection]` table: how sure a bisection has to be, and on which hosts it runs (`lab.flights.bisection`)."""
+
+    confidence: float = Field(default=0.99, ge=0.5, le=0.9999)
+    alternations: int = Field(default=2, ge=0, le=20)
+    at_once: int = Field(default=2, ge=1, le=64)
+    hosts: Literal["same", "equivalent", "any"] = "equivalent"
+    revert: bool = True
+
+
 class RetentionSettings(_Settings):
     """The `[retention]` table: for how many days after a flight's end `lab prune` keeps its logs."""
 
@@ -204,6 +214,7 @@ class LabFile(_Settings):
     leases: LeaseSettings = LeaseSettings()
     health: HealthSettings = HealthSettings()
     starvation: StarvationSettings = StarvationSettings()
+    bisection: BisectionSettings = BisectionSettings()
     coverage: dict[str, dict[str, DemandedShare]] = Field(default_factory=dict)
     retention_: RetentionSettings = Field(default=RetentionSettings(), alias="retention")
     host: tuple[HostSettings, ...] = Field(default=(), strict=False)

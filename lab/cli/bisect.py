@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from lab.cli.render import ago, errors, json_option, output, print_json
 from lab.context import Lab
 from lab.db import bisections, flights
 from lab.errors import ConfigError
-from lab.flights.bisection import Policy
 from lab.flights.bisection_mail import bisection_mail
 from lab.flights.bisection_runs import Bisection, BisectionState, Hosts, ProbeRun, Result
 from lab.flights.bisection_views import TITLES, bisection_summary, bisection_view, blamed
@@ -30,7 +30,7 @@ from lab.flights.builds import CONFIGS, BuildRequest
 from lab.flights.matrix import flight_specs
 from lab.flights.matrix.table import FULL
 from lab.flights.trial import trial_specs
-from lab.services.bisect import find_basis, start_bisection, start_bisection_between, stop_bisection
+from lab.services.bisect import default_policy, find_basis, start_bisection, start_bisection_between, stop_bisection
 
 NOT_FOUND = 1
 LOOK_EVERY_S = 0.5
@@ -65,21 +65,20 @@ def bisect() -> None:
 @click.option("--config", type=click.Choice(sorted(CONFIGS)), default="default", help="With --tree: how Xen is built.")
 @click.option("--set", "settings", multiple=True, metavar="[JOB:]NAME=VALUE", help="With --tree: set a runvar.")
 @click.option("--branch", help="With --tree: the branch of its flights (default: bisect-YOU).")
-@click.option("--confidence", type=click.FloatRange(0.5, 0.9999), default=0.99, show_default=True)
-@click.option("--at-once", type=click.IntRange(1, 64), default=2, show_default=True, help="Probes at one time.")
-@click.option("--alternations", type=click.IntRange(0, 20), default=2, show_default=True,
-              help="How often the edge has to show a pass and then a failure.")  # fmt: skip
-@click.option("--hosts", type=click.Choice([one.value for one in Hosts]), default=Hosts.EQUIVALENT.value,
-              show_default=True, help="On those of the failing job, on equivalent ones, or any.")  # fmt: skip
-@click.option("--revert/--no-revert", default=True, help="Test the failure without the culprit, too.")
+@click.option("--confidence", type=click.FloatRange(0.5, 0.9999), help="Before anybody is named (lab.toml: 0.99).")
+@click.option("--at-once", type=click.IntRange(1, 64), help="Probes at one time.")
+@click.option("--alternations", type=click.IntRange(0, 20), help="Times the edge shows a pass and then a failure.")
+@click.option("--hosts", type=click.Choice([one.value for one in Hosts]), help="Those of the failing job, or alike.")
+@click.option("--revert/--no-revert", default=None, help="Test the failure without the culprit, too.")
 @click.option("--again", is_flag=True, help="Even if the same was answered before.")
 @click.option("--follow", is_flag=True, help="Run the lab until it has ended; exit code 0: found, 1: not.")
 @lab_option
 @json_option
 def start(
     failing: str, testid: str, basis: str | None, tree: str | None, good: str | None, bad: str | None, config: str,
-    settings: tuple[str, ...], branch: str | None, confidence: float, at_once: int, alternations: int, hosts: str,
-    lab_file: Path | None, *, revert: bool, again: bool, follow: bool, as_json: bool,
+    settings: tuple[str, ...], branch: str | None, confidence: float | None, at_once: int | None,
+    alternations: int | None, hosts: str | None, lab_file: Path | None,
+    *, revert: bool | None, again: bool, follow: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Search the commit with which a step began to fail.
 
@@ -88,8 +87,14 @@ def start(
 
     It goes on as long as something runs the lab: this command with --follow, `lab serve`, or a leader and workers.
     """
-    policy = Policy(confidence=confidence, at_once=at_once, alternations=alternations)
     lab = open_working_lab(lab_file)
+    policy = default_policy(lab)
+    policy = replace(
+        policy,
+        confidence=policy.confidence if confidence is None else confidence,
+        at_once=policy.at_once if at_once is None else at_once,
+        alternations=policy.alternations if alternations is None else alternations,
+    )
     flight, dot, job = failing.partition(".")
     if dot and flight.isdecimal():
         if tree or good or bad or settings or branch:
@@ -97,7 +102,7 @@ def start(
         with lab.sessions.begin() as session:
             number = _start_from_flight(
                 session, lab, flights.resolve_flight(session, flight), job, testid, basis,
-                policy=policy, hosts_like=Hosts(hosts), revert=revert, again=again,
+                policy=policy, hosts_like=Hosts(hosts) if hosts else None, revert=revert, again=again,
             )  # fmt: skip
     else:
         if not (tree and good and bad):

@@ -40,7 +40,11 @@ from lab.vcs import Trees
 MOST_COMMITS: Final = 20_000
 """Between a pass and a failure, of one tree."""
 
-DEFAULT_POLICY: Final = Policy(at_once=2)
+
+def default_policy(lab: Lab) -> Policy:
+    """How the lab's file says that bisections are made."""
+    given = lab.bisection
+    return Policy(confidence=given.confidence, alternations=given.alternations, at_once=given.at_once)
 
 
 def start_bisection(
@@ -52,16 +56,17 @@ def start_bisection(
     failing_flight: int,
     basis_flight: int,
     actor: str,
-    policy: Policy = DEFAULT_POLICY,
-    hosts_like: Hosts = Hosts.EQUIVALENT,
-    revert: bool = True,
+    policy: Policy | None = None,
+    hosts_like: Hosts | None = None,
+    revert: bool | None = None,
     again: bool = False,
 ) -> int:
     """Search the commit with which the step `testid` of a job began to fail; returns the bisection's number.
 
     It passed in `basis_flight` and fails in `failing_flight`. If the same is searched already, or was (unless `again`),
-    that bisection's number is returned. Raises `ConfigError` when the two flights do not say so, cannot be compared,
-    or differ in no revision. The leader does the rest (`services/bisect_step.py`).
+    that bisection's number is returned. What is not said (policy, hosts, revert) is as in the lab's file. Raises
+    `ConfigError` when the two flights do not say so, cannot be compared, or differ in no revision. The leader does the
+    rest (`services/bisect_step.py`).
     """
     failing, passing = (flights.load_job(session, flight, job) for flight in (failing_flight, basis_flight))
     for one, wanted in ((failing, Result.FAIL), (passing, Result.PASS)):
@@ -71,6 +76,7 @@ def start_bisection(
             raise ConfigError(
                 f"{testid} did not {wanted.value} in {one.id}: the job {what}", hint="name other flights, or other ends"
             )
+    hosts_like = hosts_like or Hosts(lab.bisection.hosts)
     template = make_template(failing, _builds(session, failing), passing, _builds(session, passing))
     flags = {view.host.name: view.host.flags for view in hosts.list_hosts(session)}
     used = failing.last.hosts if failing.last else {}
@@ -85,9 +91,9 @@ def start_bisection(
         template=specs,
         trees=template.trees,
         histories=_histories(lab, template),
-        policy=policy,
+        policy=policy or default_policy(lab),
         hosts=hosts_like,
-        revert=revert,
+        revert=lab.bisection.revert if revert is None else revert,
         basis_flight=basis_flight,
         failing_flight=failing_flight,
         actor=actor,
@@ -114,8 +120,8 @@ def start_bisection_between(
     bad: str,
     branch: str,
     actor: str,
-    policy: Policy = DEFAULT_POLICY,
-    revert: bool = True,
+    policy: Policy | None = None,
+    revert: bool | None = None,
     again: bool = False,
 ) -> int:
     """Search between two revisions of a tree that no flight has tested: `specs` are the job and its builds at `bad`.
@@ -146,8 +152,8 @@ def start_bisection_between(
         template=template.specs,
         trees=template.trees,
         histories=_histories(lab, template),
-        policy=policy,
-        revert=revert,
+        policy=policy or default_policy(lab),
+        revert=lab.bisection.revert if revert is None else revert,
         actor=actor,
     )
     if (other := _same(session, bisection, again=again)) is not None:

@@ -132,3 +132,11 @@ def test_a_mistake_in_the_scheduler_table_is_told(tmp_path: Path, line: str, par
     with pytest.raises(ConfigError) as caught:
         load_lab_file(written(tmp_path, GOOD.replace("[[host]]", f"[scheduler]\n{line}\n[[host]]")))
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def test_how_bisections_are_made_is_told_and_checked(tmp_path: Path) -> None:
+    given = load_lab_file(written(tmp_path, f'{GOOD}\n[bisection]\nconfidence = 0.95\nhosts = "same"\n')).bisection
+    assert (given.confidence, given.hosts, given.at_once, given.revert) == (0.95, "same", 2, True)
+    for wrong in ("confidence = 1", 'hosts = "mine"', "at_once = 0", "sure = 1"):
+        with pytest.raises(ConfigError, match=r"bisection\."):
+            load_lab_file(written(tmp_path, f"{GOOD}\n[bisection]\n{wrong}\n"))
