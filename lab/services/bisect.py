@@ -229,17 +229,25 @@ def _original(number: int, purpose: str, job: Job, node: Node, result: Result) -
 def _same(session: Session, wanted: Bisection, *, again: bool) -> int | None:
     """A bisection of the same that runs; or, unless `again`, one that has answered this already."""
     end = {(one.tree, one.failure) for one in wanted.histories}
-    within = {(one.tree, commit.id) for one in wanted.histories for commit in one.commits}
     for other in bisections.bisections_of(session, branch=wanted.branch, job=wanted.job, testid=wanted.testid):
         if not other.state.final:
             return other.id
         if again or other.state in (BisectionState.STOPPED, BisectionState.FAILED):
             continue
         same_end = {(one.tree, one.failure) for one in other.histories} == end
-        blamed = {(one["tree"], one["commit"]) for one in other.conclusion.get("suspects", ())}
-        if same_end or (other.state is BisectionState.FOUND and blamed <= within):
+        if same_end or (other.state is BisectionState.FOUND and _explains(other, wanted)):
             return other.id
     return None
+
+
+def _explains(found: Bisection, wanted: Bisection) -> bool:
+    """Whether what was found is in the other range, too, and nothing there says that it reverts it."""
+    within = {(one.tree, commit.id): commit for one in wanted.histories for commit in one.commits}
+    named = [(one["tree"], one["commit"]) for one in found.conclusion.get("suspects", ())]
+    if not named or not within.keys() >= set(named):
+        return False
+    reverts = {f'Revert "{within[key].subject}"' for key in named}
+    return not any(commit.subject in reverts for commit in within.values())
 
 
 def _known(session: Session, bisection: Bisection, used: Mapping[str, str]) -> list[ProbeRun]:

@@ -236,7 +236,19 @@ def test_the_same_is_not_searched_twice(lab: Lab, tmp_path: Path) -> None:
     to_the_end(lab, number)
     assert begin(lab, *ends) == number  # it was answered
     assert begin(lab, ends[0], fly(lab, commits[4])) == number  # the culprit is in that, too
-    assert begin(lab, *ends, again=True) > number
+    other = begin(lab, *ends, again=True)
+    assert other > number
+    with lab.sessions.begin() as session:
+        stop_bisection(session, lab, other, reason="enough")
+    folder = tmp_path / "xen"
+    git(folder, "revert", "--no-edit", commits[3], when=900)
+    (folder / "more").write_text("x")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "breaks it again", when=1000)
+    tip = git(folder, "rev-parse", "HEAD")
+    Trees(lab.settings.home).add("xen", str(folder))
+    PRODUCT.bad |= {tip}
+    assert begin(lab, ends[0], fly(lab, tip)) > other  # the culprit was reverted: this is another failure
 
 
 @SQLITE
