@@ -166,6 +166,12 @@ def bisections_of(session: Session, *, branch: str, job: str, testid: str, limit
     return [_bisection(row, whole=True) for row in session.scalars(query)]
 
 
+def bisections_with(session: Session, flight: int) -> list[tuple[int, str]]:
+    """(bisection, purpose) of those that made or used a flight, the oldest first."""
+    query = select(BisectionProbeRow.bisection, BisectionProbeRow.purpose).where(BisectionProbeRow.flight == flight)
+    return [(number, purpose) for number, purpose in session.execute(query.order_by(BisectionProbeRow.bisection))]
+
+
 def running_bisections(session: Session) -> list[int]:
     """The numbers of those that have not ended, oldest first."""
     return list(

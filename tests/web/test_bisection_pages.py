@@ -47,6 +47,13 @@ def test_a_bisection_tells_whom_it_blames_and_folds_what_was_not_tested(client: 
     assert skipped.count('class="band"') == 4
 
 
+def test_a_flight_leads_to_the_bisections_that_use_it(client: Client, told: dict[str, int]) -> None:
+    page = client.get("/flights/3").text
+    for number in sorted(told.values())[:5]:
+        assert f'href="/bisections/{number}"' in page
+    assert 'href="/bisections/' not in client.get("/flights/2").text
+
+
 def test_foreign_text_is_only_text(client: Client, told: dict[str, int]) -> None:
     for path in ("/bisections", *(f"/bisections/{number}" for number in told.values())):
         page = client.get(path).text

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
+from lab.db.bisections import bisections_with
 from lab.db.flights import flight_before, last_event, list_branches, list_flights, load_flight, resolve_flight
 from lab.flights.coverage import coverage_of
 from lab.services.flight_end import expected_ends
@@ -70,6 +71,7 @@ def show_flight(
             "end": expected_ends(session, lab, [loaded.id]).get(loaded.id) if loaded.finished is None else None,
             "before": flight_before(session, loaded.id, loaded.branch),
             "coverage": coverage_of(loaded, lab.coverage),
+            "bisections": bisections_with(session, loaded.id),
             "q": q,
             "only": only,
         },
