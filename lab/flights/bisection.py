@@ -143,8 +143,10 @@ _CONFLICT_RATIO: Final = 50.0
 """A node speaks against a verdict when the other state explains its runs so many times better ..."""
 _CONFLICT_RUNS: Final = 3
 """... in so many runs."""
-_SKIPS_TOGETHER: Final = 0.8
+_SKIPS_TOGETHER: Final = 0.5
+"""The probability that what stands directly beside a skipped node is skipped, too ..."""
 _SKIPS_REACH: Final = 3.0
+"""... and how many nodes away it is half of that."""
 
 
 @dataclass(frozen=True, kw_only=True)
