@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,8 @@ class Product:
     broken: dict[str, int] = field(default_factory=dict)
     """how often a job at that commit breaks before it works"""
     recipe: str = ""
+    lucky: Callable[[], bool] = lambda: False
+    """whether a bad commit passes this time"""
 
 
 PRODUCT = Product()
@@ -50,7 +52,7 @@ def _work(ctx: StepContext) -> None:
     if PRODUCT.broken.get(commit, 0) > 0:
         PRODUCT.broken[commit] -= 1
         raise InfraError("the disk is full")
-    if PRODUCT.bad.intersection(_commits(ctx)):
+    if PRODUCT.bad.intersection(_commits(ctx)) and not PRODUCT.lucky():
         raise StepFailure("the guest lost 4 pages")
 
 
@@ -83,7 +85,7 @@ def a_series(folder: Path, count: int) -> list[str]:
 
 def a_tree(lab: Lab, folder: Path, count: int = 12, *, tree: str = "xen") -> list[str]:
     """A tree of the lab's, a mirror of a series; nothing is bad in it yet."""
-    PRODUCT.bad, PRODUCT.unbootable, PRODUCT.broken = set(), set(), {}
+    PRODUCT.bad, PRODUCT.unbootable, PRODUCT.broken, PRODUCT.lucky = set(), set(), {}, lambda: False
     PRODUCT.recipe = a_recipe(run(BOOT, "boot"), run(a_step(_early), "host-boot"), run(a_step(_work), TESTID))
     ids = a_series(folder, count)
     Trees(lab.settings.home).add(tree, str(folder))

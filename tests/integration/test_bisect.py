@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,17 @@ def test_a_failure_that_does_not_come_back_blames_nobody(lab: Lab, tmp_path: Pat
     assert ended.state is BisectionState.NOT_REPRODUCIBLE
     assert ended.conclusion["suspects"] == []
     assert "the failure does not reproduce: it passed in" in ended.reason
+
+
+@SQLITE
+def test_a_failure_that_comes_and_goes_is_found_all_the_same(lab: Lab, tmp_path: Path) -> None:
+    commits = a_tree(lab, tmp_path / "xen", 6)
+    number = between_flights(lab, commits, 2, policy=Policy(confidence=0.95, alternations=1))
+    PRODUCT.lucky = cycle([True, False, False]).__next__  # it passes a third of the time
+    ended = to_the_end(lab, number)
+    assert ended.state is BisectionState.FOUND
+    assert ended.conclusion["suspects"][0]["commit"] == commits[2]
+    assert any(probe.result is Result.PASS and probe.node[0] in PRODUCT.bad for probe in ended.probes)
 
 
 @SQLITE
