@@ -330,6 +330,16 @@ def tenant_and_recipe(session: Session, flight: int, job: str) -> tuple[str, str
     return found.tenant, found.recipe
 
 
+def runvar_of(session: Session, flight: int, job: str, name: str) -> str:
+    """The value of a job's runvar; empty when it has none."""
+    return (
+        session.scalar(
+            select(RunvarRow.value).where(RunvarRow.flight == flight, RunvarRow.job == job, RunvarRow.name == name)
+        )
+        or ""
+    )
+
+
 def close_flight(session: Session, flight: int, *, blessing: Blessing | None, now: datetime) -> bool:
     """Mark a flight as finished, blessed as intended unless told; False when it already was."""
     return matched(

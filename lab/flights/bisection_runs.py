@@ -26,6 +26,7 @@ from lab.flights.bisection import (
 from lab.flights.builds import RECIPE
 from lab.flights.dependencies import RUNVAR, needed
 from lab.flights.model import Job, JobKey, JobSpec, StepResult
+from lab.flights.recipe import STOP_AFTER
 from lab.flights.revision_graph import Commit, History, Node, RevisionGraph, Suspect, make_graph
 from lab.flights.status import JobStatus, StepStatus
 
@@ -329,7 +330,7 @@ def compared(job: Job, builds: Mapping[str, Job], bisection: Bisection) -> Node 
     return tuple(node)
 
 
-_CHOSEN: Final = re.compile(rf"(.*_)?({RUNVAR}|hostflags)|all_hostflags|revision")
+_CHOSEN: Final = re.compile(rf"(.*_)?({RUNVAR}|hostflags)|all_hostflags|revision|{STOP_AFTER}")
 
 
 def _kept(runvars: Mapping[str, str]) -> dict[str, str]:
@@ -338,14 +339,15 @@ def _kept(runvars: Mapping[str, str]) -> dict[str, str]:
 
 
 def probe_specs(bisection: Bisection, node: Node) -> tuple[JobSpec, ...]:
-    """The jobs of a probe's flight: the template with each tree at its revision in the node."""
+    """The jobs of a probe's flight: the template with each tree at its revision in the node, up to the step."""
     revisions = {name: revision for tree, revision in zip(bisection.trees, node, strict=True) for name in tree.builds}
-    return tuple(
-        replace(spec, runvars=MappingProxyType({**spec.runvars, "revision": revisions[spec.name]}))
-        if spec.name in revisions
-        else spec
-        for spec in bisection.template
-    )
+    specs = []
+    for spec in bisection.template:
+        changed = {"revision": revisions[spec.name]} if spec.name in revisions else {}
+        if spec.name == bisection.job:
+            changed[STOP_AFTER] = bisection.testid
+        specs.append(replace(spec, runvars=MappingProxyType({**spec.runvars, **changed})))
+    return tuple(specs)
 
 
 def on_hosts(

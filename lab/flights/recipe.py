@@ -10,6 +10,9 @@ from typing import Final
 from lab.errors import LabBug, NotFoundError
 from lab.flights.status import StepStatus
 
+STOP_AFTER: Final = "stop_after"
+"""The runvar that cuts a job short."""
+
 BROKEN: Final = StepStatus.BROKEN
 FAIL: Final = StepStatus.FAIL
 
@@ -64,8 +67,18 @@ class Recipe:
             raise LabBug(f"recipe {self.name}: role {', '.join(sorted(unknown))} is not declared")
 
     def lines_of(self, runvars: Mapping[str, str]) -> tuple[Line, ...]:
-        """The lines that a job with these runvars has."""
-        return tuple(line for line in self.lines if not line.when or runvars.get(line.when))
+        """The lines that a job with these runvars has.
+
+        After the line whose testid the runvar `stop_after` names (and what runs beside it) only those follow that
+        always run.
+        """
+        there = [line for line in self.lines if not line.when or runvars.get(line.when)]
+        end = next((number for number, line in enumerate(there, 1) if line.testid == runvars.get(STOP_AFTER)), None)
+        if end is None:
+            return tuple(there)
+        while end < len(there) and there[end].together and there[end].together == there[end - 1].together:
+            end += 1
+        return (*there[:end], *(line for line in there[end:] if line.always))
 
 
 def run(

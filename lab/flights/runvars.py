@@ -43,6 +43,7 @@ DECLARED: Final[Mapping[str, str]] = {
     "xen_tools": "packaged: a build job compiles no toolstack, dom0 keeps that of its image",
     "xsm_policy": "name of the folder in xsm_policies/ that test-xsm loads and proves",
     "toolstack": "xl (unless set) | libvirt: by which the guests are handled",
+    "stop_after": "testid of the last step that matters: what follows is left out, but for what always runs",
     "fault": "break something on purpose, to prove that a test can fail (see testcases/README.md)",
 }
 """Every runvar a submitter may set, and what it means."""

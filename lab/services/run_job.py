@@ -21,7 +21,7 @@ from lab.db.tables import AttemptRow
 from lab.errors import Aborted, Evidence, HostDiedError, InfraError, LabError, PowerError, StepFailure
 from lab.flights.model import Job, StepResult
 from lab.flights.plain_text import clean
-from lab.flights.recipe import Line, Recipe, batches, find_recipe
+from lab.flights.recipe import STOP_AFTER, Line, Recipe, batches, find_recipe
 from lab.flights.reuse import readable_inputs, setup_key
 from lab.flights.runvars import Runvars
 from lab.flights.status import JobStatus, StepStatus, job_status_of, step_status_of
@@ -93,8 +93,9 @@ class _Run:
                 self._start()
             if self.hold.aborted:
                 status, self.reason = JobStatus.ABORTED, "the flight was aborted"
-            # A host is handed on as it stands only after a pass; anything else may have left it in any state.
-            clean = status is not JobStatus.PASS
+            # A host is handed on as it stands only after a whole job that passed; anything else may have left it in
+            # any state.
+            clean = status is not JobStatus.PASS or bool(self.job.values.get(STOP_AFTER))
         except Exception as error:  # noqa: BLE001 - whatever it is, the job is broken and its hosts must come back
             status, self.reason = JobStatus.BROKEN, _one_line(error)
         finally:

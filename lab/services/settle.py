@@ -15,6 +15,7 @@ from lab.context import Lab
 from lab.db import estimates, flights, hosts
 from lab.db import session as db
 from lab.db.tables import AttemptRow, FlightRow
+from lab.flights.recipe import STOP_AFTER
 from lab.flights.status import Blessing, JobStatus, StepStatus
 from lab.hosts.durations import host_class
 from lab.hosts.model import HostState
@@ -71,7 +72,8 @@ def _account(session: Session, lab: Lab, row: AttemptRow, status: JobStatus) -> 
     half_life_s = lab.scheduler.usage_half_life_s
     if status in (JobStatus.PASS, JobStatus.FAIL):
         place = host_class(hosts.find_host(session, row.hosts[0].host))
-        estimates.add_duration(session, job=row.job, recipe=recipe, place=place, seconds=seconds, now=now)
+        if not flights.runvar_of(session, row.flight, row.job, STOP_AFTER):  # one that was cut short says nothing
+            estimates.add_duration(session, job=row.job, recipe=recipe, place=place, seconds=seconds, now=now)
         for held in sorted(row.hosts, key=lambda one: one.host):  # in one order, so that nobody waits in a circle
             estimates.add_last_run(session, job=row.job, host=held.host, failed=status is JobStatus.FAIL, now=now)
     estimates.charge(session, tenant, seconds * len(row.hosts), half_life_s=half_life_s, now=now)

@@ -16,19 +16,23 @@ from factories import (
     boot,
     doing,
     flight_of,
+    host_of,
     job_of,
     run_all,
     spec,
     start,
     submit,
 )
+from sqlalchemy import func, select
 
 from lab.context import Lab
+from lab.db.tables import DurationRow
 from lab.errors import Blocked, Evidence, HostDiedError, InfraError, LabBug, StepFailure
 from lab.flights.model import Attempt
 from lab.flights.recipe import BROKEN, run
 from lab.flights.status import JobStatus, StepStatus
 from lab.flights.steps import SkipStep, StepContext
+from lab.hosts.model import HostState
 from lab.services.run_job import EVIDENCE_LIMIT, run_job
 
 S = StepStatus
@@ -304,3 +308,18 @@ def test_an_attempt_runs_once_and_only_for_its_token(lab: Lab) -> None:
     assert run_job(lab, 4711, token) is None
     assert run_job(lab, attempt, token) is JobStatus.PASS
     assert run_job(lab, attempt, token) is None
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_a_job_that_is_cut_short_hands_its_host_on_to_nobody_and_tells_no_length(lab: Lab, short: bool) -> None:
+    recipe = a_recipe(boot, run(PASS, "work"), run(PASS, "more"), run(PASS, "logs", always=True))
+    runvars = {"all_hostflags": 'name == "h1"', **({"stop_after": "work"} if short else {})}
+    number = submit(lab, spec("first", recipe, **runvars), spec("second", recipe, all_hostflags='name == "h1"'))
+    assert run_all(lab) == [JobStatus.PASS]
+    last = job_of(lab, number, "first").last
+    assert last is not None
+    assert [step.testid for step in last.steps] == ["boot", "work", *(() if short else ("more",)), "logs"]
+    assert host_of(lab, "h1").state is (HostState.CLEANING if short else HostState.FREE)
+    with lab.reads() as session:
+        told = session.scalar(select(func.count()).select_from(DurationRow)) or 0
+    assert (told > 0) == (not short)

@@ -88,3 +88,24 @@ def test_a_good_name_is_taken(name: str) -> None:
 def test_a_name_that_is_unsafe_in_a_path_is_refused(name: str) -> None:
     with pytest.raises(NotFoundError.__bases__[0], match="not a valid name"):
         check_name("branch", name)
+
+
+def test_a_job_that_is_cut_short_keeps_what_always_runs_and_what_runs_beside_the_last_step() -> None:
+    roles = (Role(name="a"), Role(name="b"))
+    recipe = Recipe(
+        name="r",
+        roles=roles,
+        lines=(run("one"), *on_each(roles, run("two")), run("three"), *on_each(roles, run("logs", always=True))),
+    )
+    whole = [line.testid for line in recipe.lines]
+    logs = ["logs/a", "logs/b"]
+    for last, left in [
+        ("", whole),
+        ("nowhere", whole),
+        ("one", ["one", *logs]),
+        ("two/a", ["one", "two/a", "two/b", *logs]),
+        ("two/b", ["one", "two/a", "two/b", *logs]),
+        ("three", whole),
+        ("logs/b", whole),
+    ]:
+        assert [line.testid for line in recipe.lines_of({"stop_after": last})] == left
