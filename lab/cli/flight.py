@@ -22,10 +22,15 @@ from lab.cli.sources import prepare_sources, series_with_source
 from lab.cli.watch import flight_table, watch_flight
 from lab.context import Lab
 from lab.db import flights
+from lab.db.history import classes_of
+from lab.db.outlines import load_outline
 from lab.errors import ConfigError
+from lab.flights.comparison import Change, Comparison, comparison_view
+from lab.flights.comparison import compare as compare_flights
 from lab.flights.coverage import coverage_of
 from lab.flights.matrix.table import Build
 from lab.flights.model import Flight, JobSpec
+from lab.flights.plain_text import clean
 from lab.flights.status import INTENDED, Blessing, JobStatus, exit_code
 from lab.flights.views import flight_summary, flight_view
 from lab.services.construct import check_job, construct_flight
@@ -200,6 +205,39 @@ def list_(branch: str | None, limit: int, *, as_json: bool) -> None:
             duration(each.started, each.finished),
         )
     output().print(table)
+
+
+@flight.command()
+@click.argument("a")
+@click.argument("b", default="latest")
+@json_option
+def compare(a: str, b: str, *, as_json: bool) -> None:
+    """What differs in flight B from flight A (numbers, or `latest`). The exit code is 1 if any job became worse."""
+    lab = open_lab()
+    with lab.reads() as session:
+        first, second = (load_outline(session, flights.resolve_flight(session, name)) for name in (a, b))
+        found = compare_flights(first, second, classes_of(session))
+    if as_json:
+        print_json(comparison_view(found))
+    else:
+        _print_comparison(found)
+    worse = any(one.change is Change.WORSE for one in found.jobs)
+    raise SystemExit(exit_code(JobStatus.FAIL if worse else JobStatus.PASS))
+
+
+def _print_comparison(found: Comparison) -> None:
+    console = output()
+    for value in (*found.revisions, *found.settings):
+        of = value.jobs[0] if len(value.jobs) == 1 else f"{len(value.jobs)} jobs"
+        console.print(f"{value.name} of {of}: {clean(value.a) or '-'} -> {clean(value.b) or '-'}", markup=False)
+    for one in found.jobs:
+        ends = [status_text(side.status) if side else "-" for side in (one.a, one.b)]
+        console.print(f"{one.change.value}: {one.name}", ends[0], "->", ends[1], markup=False)
+        for step in one.steps:
+            ends = [status_text(side.status) if side else "not run" for side in (step.a, step.b)]
+            reason = next((side.reason for side in (step.b, step.a) if side and side.reason), "")
+            console.print(f"    {step.testid}", ends[0], "->", ends[1], clean(reason), markup=False)
+    console.print(f"{found.same} jobs went the same way", style="dim")
 
 
 @flight.command()

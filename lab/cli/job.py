@@ -1,4 +1,4 @@
-"""`lab job`: show, why, log."""
+"""`lab job`: show, why, log, history."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from lab.cli.plan import eta
 from lab.cli.render import ago, duration, json_option, output, print_json, status_text
 from lab.context import Lab
 from lab.db import flights
+from lab.db.history import classes_of, runs_of_job, runs_of_test
 from lab.errors import ConfigError, NotFoundError
+from lab.flights.history import by_class, class_view, rate_of, rate_view, run_view
 from lab.flights.model import Attempt, Job, StepResult
 from lab.flights.plain_text import clean
 from lab.flights.status import JobStatus
@@ -135,3 +137,45 @@ def _read(lab: Lab, step: StepResult) -> str:
     if not step.log or not path.is_file():
         return "(no log)\n"
     return path.read_text(encoding="utf-8", errors="replace")
+
+
+@job.command()
+@click.argument("job")
+@click.argument("testid", default="")
+@click.option("--branch", default="", help="Only flights of this branch.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="So many runs.")
+@json_option
+def history(job: str, testid: str, branch: str, limit: int, *, as_json: bool) -> None:
+    """How jobs of the name JOB (e.g. test-amd64-amd64-xl-pv), or their test TESTID, went; the newest run first."""
+    lab = open_lab()
+    with lab.reads() as session:
+        if testid:
+            runs = runs_of_test(session, job, testid, branch=branch, limit=limit)
+        else:
+            runs = runs_of_job(session, job, branch=branch, limit=limit)
+        classes = by_class(runs, classes_of(session))
+    rate = rate_of(run.status for run in runs)
+    if as_json:
+        print_json(
+            {
+                "job": job,
+                "testid": testid,
+                "branch": branch,
+                "rate": rate_view(rate),
+                "classes": [class_view(one) for one in classes],
+                "runs": [run_view(run) for run in runs],
+            }
+        )
+        return
+    console = output()
+    for run in runs:
+        told = clean(": ".join(part for part in (run.testid if not testid else "", run.reason) if part))
+        where = ", ".join(run.hosts) or "the controller"
+        console.print(f"{run.flight:>6}", status_text(run.status), f"on {where}", told, markup=False)
+    for one in classes:
+        if one.rate.share is not None:
+            share, low, high = (round(100 * part) for part in (one.rate.share, one.rate.low, one.rate.high))
+            which = one.host_class or "no host"
+            console.print(
+                f"{which}: {share} % of {one.rate.told} passed ({low} to {high} %)", style="dim", markup=False
+            )

@@ -229,6 +229,62 @@ def test_a_host_shows_what_its_examination_found(call: Callable[..., Result]) ->
     assert "examined" not in json.loads(call("host", "show", "emu1", "--json").stdout)
 
 
+@pytest.fixture
+def a_past(call: Callable[..., Result]) -> str:
+    """Two flights of one job: it passed, then a step failed; returns its name."""
+    from lab.bootstrap import bootstrap
+    from lab.db import flights, hosts
+    from lab.flights.matrix import flight_specs
+    from lab.flights.model import StepResult
+    from lab.flights.status import Blessing, JobStatus, StepStatus
+    from lab.services.construct import construct_flight
+
+    call("host", "list")
+    lab = bootstrap(read_settings())
+    spec = next(spec for spec in flight_specs("smoke") if "pair" not in spec.name)
+    for end, step in ((JobStatus.PASS, StepStatus.PASS), (JobStatus.FAIL, StepStatus.FAIL)):
+        with lab.sessions.begin() as session:
+            number = construct_flight(session, lab, [spec], branch="b", intended=Blessing.PLAY, submitter="me")
+            fence = hosts.fence_host(session, "emu0") or 1
+            held = [("host", "emu0", fence, False)]
+            now = lab.clock()
+            attempt = flights.add_attempt(session, number, spec.name, token="t", hosts=held, now=now, until=now)
+            seen = StepResult(
+                stepno=1, testid="guest-start", step="guest-start", status=step, started=now, finished=now,
+                reason="" if step is StepStatus.PASS else "[red]it hangs[/]",
+            )  # fmt: skip
+            flights.save_step(session, attempt, seen)
+            flights.set_attempt_status(session, attempt, "t", end, finished=now)
+            for old, new in pairwise((JobStatus.QUEUED, JobStatus.PREPARING, JobStatus.RUNNING, end)):
+                flights.set_job_status(session, number, spec.name, current=old, to=new)
+    lab.sessions.kw["bind"].dispose()
+    return spec.name
+
+
+def test_two_flights_are_compared_and_the_exit_code_says_whether_one_is_worse(
+    call: Callable[..., Result], a_past: str
+) -> None:
+    worse = call("flight", "compare", "1")
+    assert worse.exit_code == 1
+    assert "[red]it hangs[/]" in worse.stdout
+    assert f"worse: {a_past}" in worse.stdout
+    assert call("flight", "compare", "2", "1").exit_code == 0
+    told = json.loads(call("flight", "compare", "1", "2", "--json").stdout)
+    assert [(job["job"], job["change"]) for job in told["jobs"]] == [(a_past, "worse")]
+    refused(call("flight", "compare", "1", "77"), "no flight '77'")
+
+
+def test_the_history_of_a_job_and_of_a_test(call: Callable[..., Result], a_past: str) -> None:
+    shown = call("job", "history", a_past).stdout
+    assert "guest-start: [red]it hangs[/]" in shown
+    assert "50 % of 2 passed" in shown
+    told = json.loads(call("job", "history", a_past, "guest-start", "--branch", "b", "--json").stdout)
+    assert [run["status"] for run in told["runs"]] == ["fail", "pass"]
+    assert json.loads(call("job", "history", a_past, "--branch", "c", "--json").stdout)["runs"] == []
+    refused(call("job", "history", "nosuch"), "no job 'nosuch' was ever run")
+    refused(call("job", "history", a_past, "nosuch"), "'nosuch' was not among")
+
+
 def test_people_see_text_of_others_as_it_is(call: Callable[..., Result], a_flight: int) -> None:
     shown = call("flight", "show", str(a_flight))
     assert shown.exit_code == 0
