@@ -418,7 +418,8 @@ def told(verdict: Found | Inconclusive | Inconsistent | NotReproducible) -> str:
     """A verdict in a line."""
     match verdict:
         case Found(suspect=suspect):
-            return f"{suspect.tree} {suspect.commit.id[:12]} {suspect.commit.subject}".strip()
+            merged = ", which merges commits older than the basis, not tested" if verdict.outside else ""
+            return f"{suspect.tree} {suspect.commit.id[:12]} {suspect.commit.subject}".strip() + merged
         case Inconclusive(suspects=suspects, reason=reason):
             return f"one of {len(suspects)} commits: {reason}"
         case Inconsistent(suspect=suspect, reason=reason):

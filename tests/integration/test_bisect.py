@@ -182,6 +182,7 @@ def test_a_merge_of_an_older_branch_says_what_it_brought_in(lab: Lab, tmp_path: 
     assert ended.state is BisectionState.FOUND
     assert ended.conclusion["suspects"] == [{"tree": "xen", "commit": merge}]
     assert ended.conclusion["outside"] == [side]
+    assert "which merges commits older than the basis, not tested" in ended.reason
     assert ended.conclusion["revert"] == "it cannot be taken out of the failing revision cleanly"
 
 
