@@ -182,6 +182,11 @@ class Trees:
             )
         return tuple(commits)
 
+    def distance(self, name: str, old: str, new: str) -> int:
+        """How many commits `new` has that `old` has not; `NotFoundError` when the tree has not both."""
+        ends = self.resolve(name, old), self.resolve(name, new)
+        return int(_git(self.repository(name), "rev-list", "--count", ends[1], f"^{ends[0]}", "--"))
+
     def message(self, name: str, commit: str) -> str:
         """Who made a commit, when, and its whole message, as `git log` shows it."""
         return clean(_git(self.repository(name), "log", "--max-count=1", "--date=rfc", commit, "--"))

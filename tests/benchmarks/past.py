@@ -95,16 +95,22 @@ class Past:
     every: timedelta = timedelta(hours=3)
     seed: int = 1
     flights: int = field(init=False)
+    """about so many"""
+    last: int = 0
+    """the newest flight that has ended, once all is written"""
     chance: random.Random = field(init=False)
     tables: dict[str, list[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(list))
     made: int = 0
     attempts: int = 0
     last_runs: dict[tuple[str, str], tuple[datetime, bool]] = field(default_factory=dict)
     revisions: dict[str, str] = field(default_factory=dict)
+    tested: dict[str, str] = field(default_factory=dict)
+    failed: list[tuple[str, str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
-        self.flights = -(-self.steps // (len(TESTS) * len(STEPS) + len(BUILDS) * len(BUILD_STEPS)))
+        whole = len(TESTS) * len(STEPS) + len(BUILDS) * len(BUILD_STEPS)
+        self.flights = int(1.04 * self.steps / whole) + 1  # some jobs end early
         pick = self.chance
         guest = [testid for testid, _ in STEPS[8:20]]
         self.troubles = [
@@ -133,6 +139,9 @@ class Past:
             self._flight(number)
             if number % size == 0:
                 yield self._take()
+        self.last = number
+        for further, branch in enumerate(BRANCHES[:3], 1):
+            self._under_way(number + further, branch)
         yield self._take()
 
     def _take(self) -> dict[str, list[tuple[Any, ...]]]:
@@ -160,6 +169,7 @@ class Past:
 
     def _flight(self, number: int) -> None:
         pick = self.chance
+        self.failed.clear()
         branch = BRANCHES[number % len(BRANCHES)]
         at = min(number / self.flights, 1.0)
         start = self.now - self.every * (self.flights - number + 1)
@@ -189,7 +199,90 @@ class Past:
             (number, branch, blessing, blessing, start, ended, "cron", "cron", f"{tree} {revision[:12]}")
         )
         self.tables["flight_revisions"].append((number, tree, revision))
-        self.tables["flight_revisions"].append((number, "qemu", f"{number // 40:040x}"))
+        self.tables["flight_revisions"].append((number, "ovmf", f"{number // 40:040x}"))
+        self._gate(number, branch, revision, start, ended)
+
+    def _gate(self, flight: int, branch: str, revision: str, start: datetime, ended: datetime) -> None:
+        """What the gate made of a flight: what fails on this branch alone is a regression."""
+        here = {one.job for one in self.troubles if one.branch == branch and one.rate == 1.0}
+        findings = []
+        for job, testid, status in self.failed:
+            blocks = job in here and status == "fail"
+            findings.append(
+                {
+                    "job": job,
+                    "testid": testid,
+                    "stepno": 1,
+                    "status": status,
+                    "kind": "regression" if blocks else "like" if status == "fail" else "heisenbug",
+                    "blocks": blocks,
+                    "note": f"REGR. vs. {max(flight - 8, 1)}" if blocks else f"like {max(flight - 8, 1)}",
+                    "ref_flight": max(flight - 8, 1),
+                    "seen_in": None,
+                    "reasons": [f"{max(flight - 8, 1)}.{job} passed {testid} on the baseline"],
+                }
+            )
+        hold = any(finding["blocks"] for finding in findings)
+        old, self.tested[branch] = self.tested.get(branch, f"{1:040x}"), revision
+        if hold:
+            self.tested[branch] = old
+        verdict = {
+            "flight": flight,
+            "outcome": "regressions" if hold else "tolerable",
+            "headline": "Regressions :-(" if hold else "Failures :-/ but no regressions.",
+            "findings": findings,
+            "pushable": not hold,
+        }
+        decision = "hold" if hold else "advance"
+        self.tables["gate_runs"].append(
+            (
+                flight, branch, start, ended, "done", old, revision, flight, None, json.dumps(verdict), decision,
+                not hold, "regressions" if hold else "no regressions",
+            )
+        )  # fmt: skip
+        if flight % 20 < 3:
+            kind = ("waive", "hold", "force")[flight % 20]
+            job, testid, _ = (*self.failed, ("", "", ""))[0] if kind == "waive" else ("", "", "")
+            over = ended if kind != "waive" or flight < self.flights - 40 else None
+            self.tables["gate_overrides"].append(
+                (
+                    flight, branch, kind, job, testid, revision if kind == "force" else "", "ian",
+                    "a fix is on its way",
+                    start, self.now + timedelta(days=3), over, "ian" if over else None,
+                )
+            )  # fmt: skip
+        if flight % 5 == 0 and self.failed:
+            job, testid, _ = self.failed[0]
+            going = flight > self.flights - 12
+            self.tables["bisections"].append(
+                (
+                    flight, branch, job, testid, "running" if going else "found", "3 commits", flight - 1, flight,
+                    "gate", ended, None if going else ended, 3, json.dumps({"hosts": "equivalent", "revert": True}),
+                    '{"jobs": []}', '{"trees": []}', '{"histories": []}', "{}",
+                )
+            )  # fmt: skip
+
+    def _under_way(self, number: int, branch: str) -> None:
+        """A flight half of whose jobs have passed; two run, the others wait."""
+        begun, revision = self.now - timedelta(hours=1), f"{self.chance.getrandbits(160):040x}"
+        self.tables["flights"].append((number, branch, "real", "running", begun, None, "cron", "cron", "nightly"))
+        self.tables["gate_runs"].append(
+            (
+                number, branch, begun, None, "flying", self.tested[branch], revision, number, None, "{}", "", False, ""
+            )
+        )  # fmt: skip
+        for position, name in enumerate((*BUILDS, *TESTS)):
+            status = "pass" if position < 45 else "running" if position < 47 else "queued"
+            recipe = "build-xen" if name in BUILDS else "test-xl"
+            self.tables["jobs"].append((number, name, position, recipe, status, "", 0, begun))
+            if status == "running":
+                self.attempts += 1
+                held = (self.attempts, number, name, 1, "running", "t", "default", "w", begun, self.now, None, "", None)
+                self.tables["attempts"].append(held)
+            elif status == "queued":
+                soon = [self.now + timedelta(minutes=10 * position + more) for more in (0, 30, 60, 120)]
+                wait = (number, name, "waiting_for_host", "waits for a host", "{}", position, *soon, "{}", self.now)
+                self.tables["waits"].append(wait)
 
     def _job(
         self, flight: int, position: int, name: str, recipe: str, start: datetime, branch: str, at: float,
@@ -220,6 +313,8 @@ class Past:
             if status == "broken" and number < 3:
                 status = "again"
         self.tables["jobs"].append((flight, name, position, recipe, status, reason, 0, start))
+        if status in ("fail", "broken"):
+            self.failed.append((name, reason.partition(": ")[0], status))
         outputs = {"xen_version": "4.20.0", **({} if roles else {"build_commit": runvars["revision"]})}
         for key, value in runvars.items():
             self.tables["runvars"].append((flight, name, key, value, False))
@@ -291,6 +386,13 @@ _COLUMNS: Final = {
     "attempts": "id flight job number status token site worker started until finished reason blames",
     "attempt_hosts": "attempt role position host fence reused",
     "leases": "id host attempt booking holder fence since released",
+    "waits": "flight job kind text data place start_p50 start_p90 end_p50 end_p90 hosts updated",
+    "gate_runs": "id branch started finished state old new flight baseline_flight verdict decision pushed reason",
+    "gate_overrides": "id branch kind job testid revision actor reason created expires ended ended_by",
+    "bisections": (
+        "id branch job testid state reason basis_flight failing_flight actor started finished turn policy template"
+        " trees histories conclusion"
+    ),
     "steps": "attempt stepno testid step status started finished host reason evidence log console",
 }
 
@@ -307,20 +409,22 @@ def fill(engine: Engine, past: Past) -> None:
         _tell_what_is_remembered(connection, past)
         connection.execute(known["changes"].delete())
         if connection.dialect.name == "postgresql":
-            for name in ("flights", "attempts", "leases"):
+            for name in known.keys() & {"flights", "attempts", "leases", "gate_runs", "gate_overrides", "bisections"}:
                 connection.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name}"))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE" if connection.dialect.name == "postgresql" else "PRAGMA optimize")
 
 
 def _tell_what_is_remembered(connection: Connection, past: Past) -> None:
-    last_runs = Base.metadata.tables["last_runs"]
+    known = Base.metadata.tables
+    last_runs = known["last_runs"]
     connection.execute(
         insert(last_runs),
         [{"job": job, "host": host, "at": at, "failed": bad} for (job, host), (at, bad) in past.last_runs.items()],
     )
-    events: Table = Base.metadata.tables["events"]
-    ended = connection.execute(select(Base.metadata.tables["flights"].c.id, Base.metadata.tables["flights"].c.finished))
+    events: Table = known["events"]
+    flights = known["flights"].c
+    ended = connection.execute(select(flights.id, flights.finished).where(flights.finished.is_not(None)))
     connection.execute(
         insert(events), [{"at": at, "flight": flight, "kind": "flight", "data": {}} for flight, at in ended]
     )

@@ -155,6 +155,10 @@ def test_a_history_has_what_leads_from_one_commit_to_another(trees: Trees, work:
     assert "Author: x <x@x>" in trees.message("xen", second)
     with pytest.raises(ConfigError, match="more than 2 commits"):
         trees.history("xen", first, merge, most=2)
+    ways = ((first, merge), (second, merge), (merge, first))
+    assert [trees.distance("xen", old, new) for old, new in ways] == [3, 2, 0]
+    with pytest.raises(NotFoundError, match="no revision"):
+        trees.distance("xen", first, "--output=x")
 
 
 def test_a_commit_is_taken_back_on_top_of_another_if_that_is_clean(trees: Trees, work: Path) -> None:
