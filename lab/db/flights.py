@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session, selectinload
-from sqlalchemy.sql.base import ExecutableOption
+from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
 
 from lab.db.session import matched
 from lab.db.tables import AttemptHostRow, AttemptRow, EventRow, FlightRow, HostRow, JobRow, RunvarRow, StepRow, WaitRow
@@ -63,33 +62,84 @@ def _load_steps(session: Session, flight: int, job: str | None = None, *, eviden
     return found
 
 
-def _attempt(row: AttemptRow, steps: _Steps) -> Attempt:
-    return Attempt(
-        id=row.id,
-        number=row.number,
-        status=JobStatus(row.status),
-        started=row.started,
-        finished=row.finished,
-        worker=row.worker,
-        reason=row.reason,
-        hosts={held.role: held.host for held in row.hosts},
-        steps=tuple(steps.get(row.id, ())),
+def _load_jobs(
+    session: Session, flight: int, names: Collection[str] | None = None, *, steps: _Steps = MappingProxyType({})
+) -> list[Job]:
+    """The jobs of a flight, or those of these names, in their order.
+
+    Each kind of row is read at once, as columns, by the flight's number: SQLite looks lists of pairs up by no index.
+    """
+
+    def mine(flight_column: InstrumentedAttribute[int], name: InstrumentedAttribute[str]) -> ColumnElement[bool]:
+        return flight_column == flight if names is None else and_(flight_column == flight, name.in_(names))
+
+    runvars: dict[str, list[Runvar]] = defaultdict(list)
+    found = select(RunvarRow.job, RunvarRow.name, RunvarRow.value, RunvarRow.synth)
+    for job, name, value, synth in session.execute(found.where(mine(RunvarRow.flight, RunvarRow.job))):
+        runvars[job].append(Runvar(name=name, value=value, synth=synth))
+    jobs = (
+        select(JobRow.name, JobRow.recipe, JobRow.status, JobRow.reason, JobRow.queued)
+        .where(mine(JobRow.flight, JobRow.name))
+        .order_by(JobRow.position)
     )
+    rows = session.execute(jobs).all()
+    waits = {}
+    if any(row.status == JobStatus.QUEUED.value for row in rows):
+        waiting = select(WaitRow).where(mine(WaitRow.flight, WaitRow.job)).execution_options(populate_existing=True)
+        waits = {row.job: read_wait(row) for row in session.scalars(waiting)}
+    attempts = _load_attempts(session, mine(AttemptRow.flight, AttemptRow.job), steps)
+    listed = []
+    for name, recipe, status, reason, queued in rows:
+        wait = waits.get(name) if status == JobStatus.QUEUED.value else None
+        listed.append(
+            Job(
+                flight=flight,
+                name=name,
+                recipe=recipe,
+                status=JobStatus(status),
+                reason=wait.text if wait else reason,
+                queued=queued,
+                wait=wait,
+                runvars=tuple(sorted(runvars.get(name, ()), key=lambda runvar: runvar.name)),
+                attempts=tuple(attempts.get(name, ())),
+            )
+        )
+    return listed
 
 
-def _job(row: JobRow, steps: _Steps = MappingProxyType({})) -> Job:
-    waiting = read_wait(row.wait) if row.wait is not None and row.status == JobStatus.QUEUED.value else None
-    return Job(
-        flight=row.flight,
-        name=row.name,
-        recipe=row.recipe,
-        status=JobStatus(row.status),
-        reason=waiting.text if waiting else row.reason,
-        queued=row.queued,
-        wait=waiting,
-        runvars=tuple(Runvar(name=runvar.name, value=runvar.value, synth=runvar.synth) for runvar in row.runvars),
-        attempts=tuple(_attempt(attempt, steps) for attempt in row.attempts),
+def _load_attempts(session: Session, which: ColumnElement[bool], steps: _Steps) -> dict[str, list[Attempt]]:
+    """Attempts at jobs of one flight, by the name of the job, the oldest first."""
+    hosts: dict[int, dict[str, str]] = defaultdict(dict)
+    held = select(AttemptHostRow.attempt, AttemptHostRow.role, AttemptHostRow.host)
+    held = held.join(AttemptRow, AttemptRow.id == AttemptHostRow.attempt).where(which)
+    for attempt, role, host in session.execute(held.order_by(AttemptHostRow.attempt, AttemptHostRow.position)):
+        hosts[attempt][role] = host
+    attempts: dict[str, list[Attempt]] = defaultdict(list)
+    columns = (
+        AttemptRow.id,
+        AttemptRow.job,
+        AttemptRow.number,
+        AttemptRow.status,
+        AttemptRow.started,
+        AttemptRow.finished,
+        AttemptRow.worker,
+        AttemptRow.reason,
     )
+    for row in session.execute(select(*columns).where(which).order_by(AttemptRow.number)):
+        attempts[row.job].append(
+            Attempt(
+                id=row.id,
+                number=row.number,
+                status=JobStatus(row.status),
+                started=row.started,
+                finished=row.finished,
+                worker=row.worker,
+                reason=row.reason,
+                hosts=hosts.get(row.id, {}),
+                steps=tuple(steps.get(row.id, ())),
+            )
+        )
+    return attempts
 
 
 def _flight(row: FlightRow, jobs: Iterable[Job]) -> Flight:
@@ -106,15 +156,6 @@ def _flight(row: FlightRow, jobs: Iterable[Job]) -> Flight:
         tenant=row.tenant,
         note=row.note,
         jobs=listed,
-    )
-
-
-def _job_loads(flight: int) -> tuple[ExecutableOption, ...]:
-    """What to load with jobs of a flight; each query says which one, for the reason `one_of` has."""
-    return (
-        selectinload(JobRow.runvars.and_(RunvarRow.flight == flight)),
-        selectinload(JobRow.wait.and_(WaitRow.flight == flight)),
-        selectinload(JobRow.attempts.and_(AttemptRow.flight == flight)).selectinload(AttemptRow.hosts),
     )
 
 
@@ -231,27 +272,21 @@ def load_flight(session: Session, flight: int, *, evidence: bool = True) -> Flig
     row = session.get(FlightRow, flight)
     if row is None:
         raise NotFoundError(f"there is no flight {flight}", hint="`lab flight list` shows them")
-    jobs = session.scalars(
-        select(JobRow).where(JobRow.flight == flight).order_by(JobRow.position).options(*_job_loads(flight))
-    )
-    steps = _load_steps(session, flight, evidence=evidence)
-    return _flight(row, [_job(job, steps) for job in jobs])
+    return _flight(row, _load_jobs(session, flight, steps=_load_steps(session, flight, evidence=evidence)))
 
 
 def load_job(session: Session, flight: int, name: str) -> Job:
     """A job with everything in it."""
-    row = session.scalar(
-        select(JobRow).where(JobRow.flight == flight, JobRow.name == name).options(*_job_loads(flight))
-    )
-    if row is None:
+    found = _load_jobs(session, flight, [name], steps=_load_steps(session, flight, name))
+    if not found:
         raise NotFoundError(f"flight {flight} has no job {name!r}", hint=f"`lab flight show {flight}` lists its jobs")
-    return _job(row, _load_steps(session, flight, name))
+    return found[0]
 
 
 def newest_job_on(session: Session, *, recipe: str, host: str) -> Job | None:
     """The newest job of a recipe that passed on a host; None when there was none."""
-    row = session.scalars(
-        select(JobRow)
+    row = session.execute(
+        select(JobRow.flight, JobRow.name)
         .join(AttemptRow, (AttemptRow.flight == JobRow.flight) & (AttemptRow.job == JobRow.name))
         .join(AttemptHostRow, AttemptHostRow.attempt == AttemptRow.id)
         .where(
@@ -263,7 +298,7 @@ def newest_job_on(session: Session, *, recipe: str, host: str) -> Job | None:
         .order_by(JobRow.flight.desc(), JobRow.position.desc())
         .limit(1)
     ).first()
-    return _job(row) if row is not None else None
+    return _load_jobs(session, row.flight, [row.name])[0] if row is not None else None
 
 
 def finished_flights(session: Session) -> list[tuple[int, Blessing, datetime]]:
@@ -285,9 +320,7 @@ def load_jobs(session: Session, names: Iterable[JobKey]) -> dict[JobKey, Job]:
     for flight, name in names:
         by_flight.setdefault(flight, set()).add(name)
     for flight, wanted in by_flight.items():
-        query = select(JobRow).where(JobRow.flight == flight, JobRow.name.in_(wanted))
-        rows = session.scalars(query.options(*_job_loads(flight)))
-        found |= {(row.flight, row.name): _job(row) for row in rows}
+        found |= {(flight, job.name): job for job in _load_jobs(session, flight, wanted)}
     return found
 
 
