@@ -1,6 +1,6 @@
 """How long the server takes for each page, and for the same as JSON, with a million steps in the database.
 
-pytest tests/benchmarks/test_pages.py -m benchmark -s
+pytest tests/benchmarks/test_page_speed.py -m benchmark -s
 """
 
 from __future__ import annotations
