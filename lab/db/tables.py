@@ -439,3 +439,62 @@ class BisectionProbeRow(Base):
     reason: Mapped[text]
     started: Mapped[maybe_moment]
     finished: Mapped[maybe_moment]
+
+
+class FlightRevisionRow(Base):
+    """Which revision of a source tree a flight tests."""
+
+    __tablename__ = "flight_revisions"
+
+    flight: Mapped[int] = mapped_column(ForeignKey("flights.id", ondelete="CASCADE"), primary_key=True)
+    tree: Mapped[short] = mapped_column(primary_key=True)
+    revision: Mapped[short]
+
+    __table_args__ = (Index("ix_flight_revisions_revision", "tree", "revision"),)
+
+
+class GateRunRow(Base):
+    """One run of a branch's push gate."""
+
+    __tablename__ = "gate_runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    branch: Mapped[short]
+    started: Mapped[moment]
+    finished: Mapped[maybe_moment]
+    state: Mapped[short]
+    old: Mapped[short]
+    new: Mapped[short]
+    flight: Mapped[int | None]
+    baseline_flight: Mapped[int | None]
+    verdict: Mapped[json_object]
+    decision: Mapped[short]
+    pushed: Mapped[bool] = mapped_column(default=False)
+    reason: Mapped[text]
+
+    __table_args__ = (
+        Index("ix_gate_runs_branch", "branch", "id", "decision", "pushed"),
+        Index("ix_gate_runs_flight", "flight"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class GateOverrideRow(Base):
+    """What a person decided about a gate: hold, waive or force; who, why, until when."""
+
+    __tablename__ = "gate_overrides"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    branch: Mapped[short] = mapped_column(index=True)
+    kind: Mapped[short]
+    job: Mapped[short]
+    testid: Mapped[short]
+    revision: Mapped[short]
+    actor: Mapped[short]
+    reason: Mapped[text]
+    created: Mapped[moment]
+    expires: Mapped[maybe_moment]
+    ended: Mapped[maybe_moment]
+    ended_by: Mapped[short | None]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
