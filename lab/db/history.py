@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session, aliased
 
-from lab.db.tables import AttemptHostRow, AttemptRow, FlightRow, HostRow, StepRow
+from lab.db.tables import AttemptHostRow, AttemptRow, FlightRevisionRow, FlightRow, HostRow, StepRow
 from lab.errors import NotFoundError
 from lab.flights.history import Run
 from lab.flights.status import StepStatus
@@ -156,6 +156,15 @@ def tests_of(session: Session, job: str, flights: Sequence[int]) -> dict[str, di
         found[testid][status] = count
         place[testid] = max(place[testid], last)
     return {testid: found[testid] for testid in sorted(found, key=lambda testid: (place[testid], testid))}
+
+
+def revisions_of(session: Session, flights: Sequence[int]) -> dict[int, dict[str, str]]:
+    """Which revision of each source tree these flights tested; flights of which nothing is known are left out."""
+    found: dict[int, dict[str, str]] = defaultdict(dict)
+    columns = (FlightRevisionRow.flight, FlightRevisionRow.tree, FlightRevisionRow.revision)
+    for flight, tree, revision in session.execute(select(*columns).where(FlightRevisionRow.flight.in_(flights))):
+        found[flight][tree] = revision
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

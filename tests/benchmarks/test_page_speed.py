@@ -48,6 +48,12 @@ PAGES = (
     "/queue",
     "/plan",
     "/bisections",
+    "/branches",
+    "/branches/xen-unstable",
+    "/gates/{last}",
+    "/badge/xen-unstable.svg",
+    "/api/v1/branches",
+    "/api/v1/gates/{last}",
 )
 
 
@@ -78,10 +84,10 @@ def test_every_page_answers_soon(database: str, tmp_path: Path, request: pytest.
     began = time.monotonic()
     fill(engine, past)
     engine.dispose()
-    print(f"\n{database}: {past.made} steps of {past.flights} flights written in {time.monotonic() - began:.0f} s")
+    print(f"\n{database}: {past.made} steps of {past.last} flights written in {time.monotonic() - began:.0f} s")
     hosts = [Host(name=name, arch=arch, flags=frozenset(flags)) for name, arch, flags in HOSTS]
     lab = make_lab(url, tmp_path / "home", hosts)
-    paths = [page.format(last=past.flights, before=past.flights - len(HOSTS)) for page in PAGES]
+    paths = [page.format(last=past.last, before=past.last - 24) for page in PAGES]
     app = create_app(lab)
     settle_memory()  # as the server does
     taken = asyncio.run(measure(app, paths))

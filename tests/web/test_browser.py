@@ -58,6 +58,7 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
     [
         "/",
         "/flights/3",
+        "/branches",
         "/compare/1/3",
         "/history/test-amd64-xsm",
         "/flights/3/jobs/test-amd64-xsm",

@@ -8,12 +8,15 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from lab.db.bisections import bisections_with
+from lab.db.board import run_of_flight
 from lab.db.flights import flight_before, last_event, list_branches, list_flights, load_flight, resolve_flight
 from lab.flights.coverage import coverage_of
 from lab.services.flight_end import expected_ends
+from lab.services.show_board import show_board
 from web.deps import LabDep, PagesDep, RecipesDep, SessionDep
 from web.flight_views import flight_line
 from web.grid_views import grid
+from web.routes.branches import MOST_BLOCKERS, gated
 
 PAGE = 50
 router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
@@ -28,10 +31,11 @@ def show_flights(
     before: Annotated[int | None, Query(ge=1, lt=1 << 31)] = None,
     fragment: str | None = None,
 ) -> HTMLResponse:
-    """The newest flights, of one branch or of all."""
+    """How the branches with a gate stand, and the newest flights; those of one branch alone, if one is named."""
     event = last_event(session)
     flights = list_flights(session, branch=branch or None, before=before, limit=PAGE + 1)
     now = lab.clock()
+    board = show_board(session, lab, gated(session)) if not branch and before is None else []
     return pages.render(
         "flights/list.html",
         {
@@ -41,6 +45,8 @@ def show_flights(
             "branch": branch,
             "branches": list_branches(session),
             "before": before,
+            "board": board,
+            "most": MOST_BLOCKERS,
         },
         part="list",
         fragment=fragment,
@@ -69,6 +75,7 @@ def show_flight(
             "flight": flight_line(loaded, now),
             "grid": grid(loaded, recipes, now, name=q, only_bad=only == "bad"),
             "end": expected_ends(session, lab, [loaded.id]).get(loaded.id) if loaded.finished is None else None,
+            "gate": run_of_flight(session, loaded.id),
             "before": flight_before(session, loaded.id, loaded.branch),
             "coverage": coverage_of(loaded, lab.coverage),
             "bisections": bisections_with(session, loaded.id),

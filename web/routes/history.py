@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
 from lab.db.flights import list_branches
-from lab.db.history import classes_of, list_jobs, runs_of_job, runs_of_test, tests_of
+from lab.db.history import classes_of, list_jobs, revisions_of, runs_of_job, runs_of_test, tests_of
 from lab.flights.history import Run, by_class, class_view, rate_of, rate_view, run_view
 from web.deps import PagesDep, SessionDep
 from web.history_views import bar, duration_chart, heat_map, reasons
@@ -76,7 +76,7 @@ def _show(session: Session, pages: PagesDep, job: str, testid: str, *, branch: s
         "branches": list_branches(session),
         "before": before,
         "older": older,
-        "heat": heat_map(shown, classes),
+        "heat": heat_map(shown, classes, revisions_of(session, flights)),
         "rate": rate_of(run.status for run in runs),
         "classes": by_class(runs, classes),
         "chart": duration_chart(runs),

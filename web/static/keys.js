@@ -1,5 +1,5 @@
 // `/` goes to the filter; `g` and then a letter goes to a page.
-const PAGES = { f: "/", h: "/hosts", i: "/history", p: "/plan", q: "/queue" };
+const PAGES = { f: "/", h: "/hosts", i: "/history", b: "/branches", p: "/plan", q: "/queue" };
 
 export function startKeys() {
   let waiting = 0;
