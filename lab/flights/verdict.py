@@ -178,13 +178,13 @@ HEADLINES: Final[Mapping[Outcome, str]] = {
 
 
 def outcome_of(findings: tuple[Finding, ...]) -> Outcome:
-    """What the findings amount to (`sg-report-flight`): none: perfect; a blocking regression: regressions; no blocker:
-    tolerable; else failures.
+    """What the findings amount to (`sg-report-flight`): none: perfect; a blocking *fail* that passed with the baseline:
+    regressions (what was *broken* is the lab's own doing); no blocker: tolerable; else failures.
     """
     if not findings:
         return Outcome.PERFECT
     blockers = [one for one in findings if one.blocks]
-    if any(one.kind is Kind.REGRESSION for one in blockers):
+    if any(one.kind is Kind.REGRESSION and one.status != "broken" for one in blockers):
         return Outcome.REGRESSIONS
     return Outcome.FAILURES if blockers else Outcome.TOLERABLE
 
