@@ -134,9 +134,9 @@ class _Judge:
     def _findings(self, run: FlightRun, first: int, flights: list[int], settled: set[str]) -> Iterator[Finding]:
         for job in run.jobs:
             if job.name not in settled and (whole := job_finding(job)) is not None:
-                yield self._let_off(whole)
+                yield let_off(whole, self.allow, self.waived)
             for step in job.bad:
-                yield self._let_off(self._step(job, step, run.flight, first, flights))
+                yield let_off(self._step(job, step, run.flight, first, flights), self.allow, self.waived)
 
     def _step(self, job: JobRun, step: StepRun, flight: int, first: int, flights: list[int]) -> Finding:
         if (plain := plain_finding(job, step, self.past)) is not None:
@@ -162,19 +162,18 @@ class _Judge:
             ),
         )  # fmt: skip
 
-    def _let_off(self, finding: Finding) -> Finding:
-        """What people have said about the test has the last word."""
-        if not finding.blocks:
-            return finding
-        if Waiver(finding.job, finding.testid) in self.waived:
-            return replace(
-                finding, kind=Kind.WAIVED, blocks=False, reasons=(*finding.reasons, "somebody has waived it")
-            )
-        for pattern in self.allow:
-            if pattern.matches(finding.job, finding.testid):
-                why = f"the branch allows it to fail ({pattern.job} {pattern.testid})"
-                return replace(finding, kind=Kind.ALLOWABLE, blocks=False, reasons=(*finding.reasons, why))
+
+def let_off(finding: Finding, allow: tuple[TestPattern, ...], waived: Collection[Waiver]) -> Finding:
+    """What people have said about a test has the last word: a finding that they let off does not block."""
+    if not finding.blocks:
         return finding
+    if Waiver(finding.job, finding.testid) in waived:
+        return replace(finding, kind=Kind.WAIVED, blocks=False, reasons=(*finding.reasons, "somebody has waived it"))
+    for pattern in allow:
+        if pattern.matches(finding.job, finding.testid):
+            why = f"the branch allows it to fail ({pattern.job} {pattern.testid})"
+            return replace(finding, kind=Kind.ALLOWABLE, blocks=False, reasons=(*finding.reasons, why))
+    return finding
 
 
 def job_finding(job: JobRun) -> Finding | None:
