@@ -26,6 +26,7 @@ from lab.cli import (
     simulate,
     tree,
     trial,
+    verdict,
     worker,
 )
 from lab.cli.render import errors
@@ -70,6 +71,7 @@ main.add_command(plan.queue)
 main.add_command(simulate.simulate)
 main.add_command(matrix.matrix)
 main.add_command(bisect.bisect)
+main.add_command(verdict.verdict)
 main.add_command(host.host)
 main.add_command(lease.lease)
 main.add_command(blockage.blockage)

@@ -84,14 +84,14 @@ def _difference(ours: Finding | None) -> str:
     return f"we say {told}: {'; '.join(ours.reasons)}"
 
 
-def summary(compared: list[Compared]) -> dict[str, Any]:
+def summary(reports: Reports, compared: list[Compared]) -> dict[str, Any]:
     """The agreement as plain data."""
     cases = [one for one in compared if one.case]
     decided = [one for one in cases if one.decided]
     rest = [one for one in compared if not one.case]
     classes = sorted({one.published.kind.value for one in cases})
     return {
-        "flights": len({one.report.flight for one in compared}),
+        "flights": len(reports.flights),
         "cases": len(cases),
         "agree": sum(one.agrees for one in decided),
         "by_class": {name: _class(name, decided) for name in classes},

@@ -125,7 +125,7 @@ class Reports:
         baseline |= {report.baseline_flight} if report.baseline_flight is not None else set()
         same.discard(report.flight)
         baseline.discard(report.flight)
-        runs = tuple(self._run_of(flight, report) for flight in sorted(same, reverse=True))
+        runs = tuple(self.run_of(flight, report) for flight in sorted(same, reverse=True))
         tests: dict[Signature, int | None] = {}
         for run in (self.run(report), *runs):
             for job, step in run.steps():
@@ -219,7 +219,12 @@ class Reports:
             for one in other.failures
         )
 
-    def _run_of(self, flight: int, judged: ReportedFlight) -> FlightRun:
+    def of_branch(self, branch: str) -> list[ReportedFlight]:
+        """The reports of a branch."""
+        return [one for one in self.flights.values() if one.branch == branch]
+
+    def run_of(self, flight: int, judged: ReportedFlight) -> FlightRun:
+        """What the reports up to that of `judged` tell of a flight that failed."""
         if (report := self.flights.get(flight)) is not None and report.date <= judged.date:
             return self.run(report)
         jobs: dict[str, list[StepRun]] = defaultdict(list)

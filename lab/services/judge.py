@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
 
 from sqlalchemy.orm import Session
 
 from lab.db import flights, judging
 from lab.db.judging import Versions
-from lab.errors import ConfigError
 from lab.flights import evidence, regression
-from lab.flights.evidence import EvidencePolicy
-from lab.flights.regression import TestPattern, Waiver
+from lab.flights.judged_by import JudgedBy
+from lab.flights.regression import Waiver
 from lab.flights.verdict import Verdict
-
-POLICIES: Final = (regression.POLICY, evidence.POLICY)
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgedBy:
-    """By which rules: the policy's name, the tests that may fail, and what the policy `evidence` goes by."""
-
-    policy: str = regression.POLICY
-    allow: tuple[TestPattern, ...] = ()
-    evidence: EvidencePolicy = field(default_factory=EvidencePolicy)
-
-    def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise ConfigError(f"there is no policy {self.policy!r}", hint=f"policies: {', '.join(POLICIES)}")
 
 
 def judge_flight(
