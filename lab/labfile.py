@@ -9,25 +9,36 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
 
+from celery.schedules import ParseException, crontab
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from lab.errors import ConfigError
-from lab.flights.model import TENANT
+from lab.flights.model import NAME, TENANT
 from lab.flights.retention import Retention
 from lab.flights.starvation import StarvationRule
+from lab.flights.trial import DEFAULT_JOBS
 from lab.hosts.choice import DEFAULT_POLICY, Policy
 from lab.hosts.durations import Estimate
 from lab.hosts.health import Rules
 from lab.hosts.leases import LeaseRules
 from lab.hosts.model import Host, PropertyValue
 from lab.hosts.slots import Limit
+from lab.policy_file import PolicyFile
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
 Flag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Tenant = Annotated[str, StringConstraints(pattern=TENANT.pattern)]
 Share = Annotated[float, Field(gt=0, le=1e6)]
 DemandedShare = Annotated[float, Field(ge=0, le=1)]
+Ref = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}$")]
+Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*?\[\]!._-]{1,100}$")]
+BranchName = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
 PropertyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+
+
+def full_ref(ref: str) -> str:
+    """A branch by its full name: `staging` is refs/heads/staging."""
+    return ref if ref.startswith("refs/") else f"refs/heads/{ref}"
 
 
 class _Settings(BaseModel):
@@ -199,6 +210,49 @@ class BisectionSettings(_Settings):
     revert: bool = True
 
 
+class BranchSettings(_Settings):
+    """A `[branch.NAME]`: a line of development with a push gate.
+
+    The gate fetches `ref` of `url` (the tip) into the source tree `tree`, tests it, and moves `push_ref` of `push_url`
+    there when nothing new fails. What `push_ref` points to is the baseline. `jobs` are jobs of the matrix (globs); the
+    test hosts boot what was compiled. `schedule` is a cron expression (UTC); without one the gate runs when it is told.
+    """
+
+    url: str = Field(min_length=1, max_length=1000)
+    ref: Ref
+    push_url: str = Field(min_length=1, max_length=1000)
+    push_ref: Ref
+    tree: Name = "xen"
+    rewinds: bool = False
+    jobs: tuple[Glob, ...] = Field(default=DEFAULT_JOBS, min_length=1, strict=False)
+    config: Literal["default", "debug", "xsm"] = "default"
+    xen_tools: Literal["built", "packaged"] = "built"
+    runvars: dict[PropertyName, str] = Field(default_factory=dict)
+    rules: PolicyFile = PolicyFile()
+    schedule: str = ""
+    always: bool = False
+    retest: int = Field(default=0, ge=0, le=10)
+    retest_passes: int = Field(default=1, ge=1, le=10)
+    bisect: bool = True
+    priority: int = Field(default=0, ge=-100, le=100)
+    tenant: Tenant | None = None
+
+    @model_validator(mode="after")
+    def _can_be_run(self) -> BranchSettings:
+        if self.schedule:
+            try:
+                crontab.from_string(self.schedule)
+            except (ValueError, TypeError, ParseException) as error:
+                raise ValueError(
+                    f"schedule {self.schedule!r} is no cron expression; write five fields, e.g. '*/30 * * * *'"
+                ) from error
+        if self.retest and self.retest_passes > self.retest:
+            raise ValueError("retest_passes is more than retest; lower it")
+        if (self.url, full_ref(self.ref)) == (self.push_url, full_ref(self.push_ref)):
+            raise ValueError("what is tested would be what is pushed to; push_ref must be another branch than ref")
+        return self
+
+
 class RetentionSettings(_Settings):
     """The `[retention]` table: for how many days after a flight's end `lab prune` keeps its logs."""
 
@@ -215,6 +269,7 @@ class LabFile(_Settings):
     health: HealthSettings = HealthSettings()
     starvation: StarvationSettings = StarvationSettings()
     bisection: BisectionSettings = BisectionSettings()
+    branch: dict[BranchName, BranchSettings] = Field(default_factory=dict)
     coverage: dict[str, dict[str, DemandedShare]] = Field(default_factory=dict)
     retention_: RetentionSettings = Field(default=RetentionSettings(), alias="retention")
     host: tuple[HostSettings, ...] = Field(default=(), strict=False)

@@ -24,6 +24,8 @@ from lab.flights.revision_graph import Commit
 TREE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REVISION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+~^-]{0,199}")
 _TRANSPORTS: Final = ("file", "git", "http", "https", "ssh")
+_REF: Final = re.compile(r"refs/(?:heads|tags)/[A-Za-z0-9][A-Za-z0-9._/+-]{0,190}")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _REMOTE: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)(?P<mark>://|::)")
 _WHO: Final = {"GIT_AUTHOR_NAME": "Flightline", "GIT_COMMITTER_NAME": "Flightline"}
 _GIT_S: Final = 3600.0
@@ -37,6 +39,10 @@ class TreeState:
     origin: str
     branches: tuple[str, ...]
     tags: int
+
+
+class MovedError(ConfigError):
+    """A ref that was to be moved is not where it was: somebody else has moved it, and it was left alone."""
 
 
 class Trees:
@@ -187,6 +193,78 @@ class Trees:
         ends = self.resolve(name, old), self.resolve(name, new)
         return int(_git(self.repository(name), "rev-list", "--count", ends[1], f"^{ends[0]}", "--"))
 
+    def descends(self, name: str, new: str, old: str) -> bool:
+        """Whether `new` contains `old` (a push from one to the other is a fast-forward)."""
+        ends = self.resolve(name, old), self.resolve(name, new)
+        return _run_git(self.repository(name), "merge-base", "--is-ancestor", *ends).returncode == 0
+
+    def fetch_ref(self, name: str, source: str, ref: str, *, keep: str) -> str:
+        """Bring what `ref` of the repository at `source` points to into the tree; returns the commit.
+
+        It is kept as `refs/gates/KEEP`. `ConfigError` when the repository or the ref is not there.
+        """
+        origin, ref = checked_source(source), checked_ref(ref)
+        repository = self._make(name)
+        kept = f"refs/gates/{checked_ref(f'refs/heads/{keep}').removeprefix('refs/heads/')}"
+        _git(repository, "fetch", "--quiet", "--no-tags", "--", origin, f"+{ref}:{kept}")
+        return _git(repository, "rev-parse", "--verify", f"{kept}^{{commit}}")
+
+    def remote_ref(self, source: str, ref: str) -> str | None:
+        """The commit that `ref` of the repository at `source` points to now; None when it has no such ref.
+
+        `ConfigError` when the repository cannot be reached.
+        """
+        origin, ref = checked_source(source), checked_ref(ref)
+        listed = _run_git(None, "ls-remote", "--", origin, ref)
+        if listed.returncode:
+            said = listed.stderr.decode(errors="replace").strip().splitlines()
+            evidence = Evidence(
+                command=f"git ls-remote {_shown(origin)} {ref}", exit_status=listed.returncode,
+                output=_shown("\n".join(said))[-10_000:],
+            )  # fmt: skip
+            last = said[-1] if said else "it says nothing"
+            told = f"git cannot read {_shown(origin)}: {_shown(last)}"
+            raise ConfigError(told, hint="is it there, and readable?", evidence=evidence)
+        for line in listed.stdout.decode(errors="replace").splitlines():
+            commit, _, found = line.partition("\t")
+            if found == ref and _COMMIT.fullmatch(commit):
+                return commit
+        return None
+
+    def push(self, name: str, commit: str, source: str, ref: str, *, expected: str) -> None:
+        """Move `ref` of the repository at `source` from the commit `expected` to `commit`, and nothing else.
+
+        Idempotent: it may be there already. `MovedError` when the ref is neither at `expected` nor at `commit`;
+        another error when git refuses; then nothing was moved.
+        """
+        origin, ref = checked_source(source), checked_ref(ref)
+        if not (_COMMIT.fullmatch(commit) and _COMMIT.fullmatch(expected)):
+            raise ConfigError(f"{commit!r}, {expected!r}: not the ids of two commits")
+        at = self.remote_ref(origin, ref)
+        if at == commit:
+            return
+        pushed = _run_git(
+            self.repository(name), "push", "--quiet", f"--force-with-lease={ref}:{expected}", "--", origin,
+            f"{commit}:{ref}",
+        )  # fmt: skip
+        if pushed.returncode == 0:
+            return
+        at = self.remote_ref(origin, ref)
+        if at == commit:
+            return
+        said = pushed.stderr.decode(errors="replace").strip()
+        evidence = Evidence(
+            command=f"git push {_shown(origin)} {ref}", exit_status=pushed.returncode, output=_shown(said)[-10_000:]
+        )
+        if at != expected:
+            raise MovedError(
+                f"somebody else has moved {ref} of {_shown(origin)} to {(at or 'nothing')[:12]} meanwhile",
+                hint="nothing was pushed; run the gate again", evidence=evidence,
+            )  # fmt: skip
+        last = next((line for line in reversed(said.splitlines()) if line.strip()), "it says nothing")
+        told = f"git cannot push to {ref} of {_shown(origin)}: {_shown(last)}"
+        raise ConfigError(told, hint="may we write there?", evidence=evidence)
+
     def message(self, name: str, commit: str) -> str:
         """Who made a commit, when, and its whole message, as `git log` shows it."""
         return clean(_git(self.repository(name), "log", "--max-count=1", "--date=rfc", commit, "--"))
@@ -276,6 +354,19 @@ def checked_source(source: str) -> str:
     if not found and not re.fullmatch(r"[A-Za-z0-9@._-]+:[^:].*", source):
         raise ConfigError(f"there is no folder {source}", hint="a URL, or the path of a git repository")
     return source
+
+
+def checked_ref(ref: str) -> str:
+    """The full name of a branch or tag (`staging` is refs/heads/staging); `ConfigError` when it is none."""
+    full = ref if ref.startswith("refs/") else f"refs/heads/{ref}"
+    if not _REF.fullmatch(full) or ".." in full or "//" in full or full.endswith(("/", ".", ".lock")):
+        raise ConfigError(f"{ref!r} is not the name of a branch", hint="e.g. staging, or refs/heads/staging")
+    return full
+
+
+def _shown(text: str) -> str:
+    """Text of git's without the names and passwords of URLs."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def _fetch_commit(repository: Path, source: Path, commit: str) -> None:

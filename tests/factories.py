@@ -168,6 +168,9 @@ class FakeBuilds:
         if request.tree not in self.trees:
             raise NotFoundError(f"there is no source tree {request.tree!r}")
 
+    def version_of(self, request: BuildRequest) -> str:
+        return "4.17"
+
     def make(
         self,
         request: BuildRequest,

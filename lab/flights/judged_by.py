@@ -17,12 +17,14 @@ POLICIES: Final = (regression.POLICY, evidence.POLICY)
 class JudgedBy:
     """The policy's name, the tests that may fail, and what the policy `evidence` goes by.
 
+    Under the policy `osstest`, `needs_passes` passes of the same versions excuse a failure.
     `ConfigError` when there is no policy of this name.
     """
 
     policy: str = regression.POLICY
     allow: tuple[TestPattern, ...] = ()
     evidence: EvidencePolicy = field(default_factory=EvidencePolicy)
+    needs_passes: int = 1
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:

@@ -74,14 +74,16 @@ def judge(
     allow: Iterable[TestPattern] = (),
     waived: Collection[Waiver] = (),
     refer_to: Iterable[int] = (),
+    needs_passes: int = 1,
 ) -> Verdict:
     """The verdict on a flight. Findings of its own come first, then those of the flights that excuse it.
 
     `allow` are tests that never block; `waived` does not block this time. The failures of the flights `refer_to` (of
-    the same versions: retests) count in any case. A flight that shares no job with the flights of its baseline, or
-    fails where the baseline was never tested, has that in `missing`.
+    the same versions: retests) count in any case. A failure is excused by `needs_passes` passes (OSSTest: by one). A
+    flight that shares no job with the flights of its baseline, or fails where the baseline was never tested, has that
+    in `missing`.
     """
-    findings = list(_Judge(past, tuple(allow), frozenset(waived)).of(run, tuple(refer_to)))
+    findings = list(_Judge(past, tuple(allow), frozenset(waived), needs_passes).of(run, tuple(refer_to)))
     return verdict(run, past, findings, policy=POLICY)
 
 
@@ -106,10 +108,13 @@ def _missing(past: Past, findings: Iterable[Finding]) -> Iterator[str]:
 class _Judge:
     """Goes over the flight, and over those that excuse it."""
 
-    def __init__(self, past: Past, allow: tuple[TestPattern, ...], waived: frozenset[Waiver]) -> None:
+    def __init__(
+        self, past: Past, allow: tuple[TestPattern, ...], waived: frozenset[Waiver], needs_passes: int
+    ) -> None:
         self.past = past
         self.allow = allow
         self.waived = waived
+        self.needs_passes = needs_passes
 
     def of(self, first: FlightRun, refer_to: tuple[int, ...]) -> Iterator[Finding]:
         runs = {run.flight: run for run in (*self.past.same, first)}
@@ -150,15 +155,16 @@ class _Judge:
         test = (job.name, step.testid)
         # the judged flight itself comes first: it needs no further excuse
         others = [one for one in dict.fromkeys((first, *flights)) if one != flight]
-        better = next((one for one in others if self.past.status(test, one) == PASS), None)
-        if better is None:
-            return _with_reason(finding, _not_excused(self.past, test, others))
+        passes = [one for one in others if self.past.status(test, one) == PASS]
+        if len(passes) < max(1, self.needs_passes):
+            return _with_reason(finding, _not_excused(self.past, test, others, self.needs_passes))
+        better = passes[0]
         return _finding(
             job, step, Kind.HEISENBUG, note=f"pass in {better}", ref=better,
             reasons=(
                 *finding.reasons[:-1],
-                f"passed in {better}, a flight of the same versions, so it comes and goes",
-                f"without that pass it would block ({told.note})",
+                f"of the same versions: {_runs(self.past, test, [flight, *others])}; so it comes and goes",
+                f"it would block ({told.note}) with fewer than {max(1, self.needs_passes)} passes",
             ),
         )  # fmt: skip
 
@@ -256,11 +262,17 @@ def _with_reason(finding: Finding, reason: str) -> Finding:
     return replace(finding, reasons=(*finding.reasons[:-1], reason, *finding.reasons[-1:]))
 
 
-def _not_excused(past: Past, test: tuple[str, str], others: list[int]) -> str:
-    seen = [f"{one}: {status}" for one in others if (status := past.status(test, one)) is not None]
+def _not_excused(past: Past, test: tuple[str, str], others: list[int], needs: int) -> str:
+    seen = _runs(past, test, others)
     if not seen:
         return "no other flight of the same versions has run it"
-    return f"no other flight of the same versions has passed it ({_some(seen)})"
+    asked = f"; {needs} passes would excuse it" if needs > 1 else ""
+    return f"other flights of the same versions do not excuse it: {seen}{asked}"
+
+
+def _runs(past: Past, test: tuple[str, str], flights: list[int]) -> str:
+    """All that is known of a test in these flights, so that nobody has to trust one run."""
+    return _some([f"{status} in {one}" for one in flights if (status := past.status(test, one)) is not None])
 
 
 def _why(told: Compared, job: JobRun, step: StepRun, past: Past) -> tuple[str, ...]:

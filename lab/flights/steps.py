@@ -115,6 +115,9 @@ class Builds(Protocol):
     def check(self, request: BuildRequest) -> None:
         """Raise `ConfigError` when the tree has no such revision, or it is no Xen."""
 
+    def version_of(self, request: BuildRequest) -> str:
+        """The series of Xen (`4.17`) that a request would compile."""
+
     def make(
         self,
         request: BuildRequest,

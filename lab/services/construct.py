@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from sqlalchemy.orm import Session
 
 from lab.context import Lab
-from lab.db import flights
+from lab.db import flights, gates
 from lab.db import session as db
 from lab.errors import ConfigError
 from lab.flights.builds import DEBIAN_BRANCH, RECIPE, BuildRequest, build_request
@@ -72,9 +74,36 @@ def construct_flight(
         now=now,
         priority=priority,
     )
+    gates.save_revisions(session, flight, _revisions(session, specs))
     flights.add_event(session, kind="flight", now=now, flight=flight, data={"status": JobStatus.QUEUED.value})
     db.after_commit(session, lab.bell.ring)
     return flight
+
+
+_COMMIT: Final = re.compile("[0-9a-f]{40}")
+
+
+def _revisions(session: Session, specs: Sequence[JobSpec]) -> dict[str, str]:
+    """The commit of each source tree that the jobs test, builds of other flights among them.
+
+    A tree of which they test two says nothing: no flight of one revision can be compared with it. Nor does a branch.
+    """
+    found: dict[str, set[str]] = {}
+    for spec in specs:
+        pairs = []
+        if spec.recipe == RECIPE:
+            pairs = [(spec.runvars.get("tree", "xen"), spec.runvars.get("revision", ""))]
+        for flight, job in needed(spec.runvars, 0).values():
+            if flight and (pair := gates.build_revision(session, flight, job)) is not None:
+                pairs.append(pair)
+        for tree, revision in pairs:
+            found.setdefault(tree, set()).add(revision)
+    return {
+        tree: revision
+        for tree, revisions in found.items()
+        for revision in revisions
+        if len(revisions) == 1 and _COMMIT.fullmatch(revision)
+    }
 
 
 def check_job(lab: Lab, spec: JobSpec, served: set[object] | None = None) -> None:

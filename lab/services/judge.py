@@ -36,7 +36,9 @@ def judge_flight(
     run = judging.load_run(session, flight)
     past = judging.load_past(session, run, branch, Versions(this=this, that=that), tuple(refer_to))
     if by.policy == regression.POLICY:
-        return regression.judge(run, past, allow=by.allow, waived=waived, refer_to=refer_to)
+        return regression.judge(
+            run, past, allow=by.allow, waived=waived, refer_to=refer_to, needs_passes=by.needs_passes
+        )
     tests = {(job.name, step.testid) for job, step in run.steps()}
     now = {flight, *(one.flight for one in past.same)}
     before = {*past.baseline, *judging.good_flights(session, branch)} - now

@@ -15,10 +15,12 @@ from lab.context import Lab
 from lab.db import flights, hosts
 from lab.db.terms import DeposedError, begin_term, check_term
 from lab.services.begin_leases import begin_leases, next_lease_change
-from lab.services.bisecting import Bisecting
+from lab.services.beside import Beside
+from lab.services.bisect_step import step_bisections
 from lab.services.clocks import ClockWatch
 from lab.services.expire import expire_leases
 from lab.services.explain import Explaining
+from lab.services.gate_step import step_gates
 from lab.services.schedule import CLAIM_S, Scheduler
 from lab.services.settle import close_if_done, reap
 from lab.services.starve import starve_jobs
@@ -49,7 +51,7 @@ def lead(lab: Lab, stop: threading.Event) -> None:
     reload_at = remind_at = tend_at = starve_at = 0.0
     clocks = ClockWatch(grace_s=max(CLAIM_S, lab.settings.lease_s))
     explaining = Explaining(lab)
-    bisecting = Bisecting(lab)
+    beside = [Beside(lab, "bisect", step_bisections), Beside(lab, "gate", step_gates)]
     wanted: dict[str, str] = {}
     quiet = True
     while not stop.is_set():
@@ -82,8 +84,7 @@ def lead(lab: Lab, stop: threading.Event) -> None:
                     starve_jobs(session, lab, explaining.expected)
                 starve_at = time.monotonic() + STARVE_S
             explain_in = explaining.offer(scheduler.snapshot, news=scheduler.mirror.news)
-            bisect_in = bisecting.offer()
-            pause = min(pause, explain_in) if bisect_in is None else min(pause, explain_in, bisect_in)
+            pause = min(pause, explain_in, *(again for one in beside if (again := one.offer()) is not None))
             pause = 0.0 if more or wanted != before else pause
             if quiet and time.monotonic() > remind_at:
                 remind(lab)
@@ -100,7 +101,8 @@ def lead(lab: Lab, stop: threading.Event) -> None:
             stop.wait(pause)  # no ring makes this quicker
         quiet = not lab.bell.wait(0.0 if scheduler is None else pause)
     explaining.end()
-    bisecting.end()
+    for one in beside:
+        one.end()
 
 
 @contextmanager

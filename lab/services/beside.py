@@ -1,24 +1,26 @@
-"""Bisecting: take bisections on beside the leader's work, whenever something has happened."""
+"""Beside: what the leader has done without waiting for it (bisections, gates), whenever something has happened."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from lab.context import Lab
-from lab.services.bisect_step import step_bisections
 
 log = logging.getLogger(__name__)
 
 AT_MOST_EVERY_S = 1.0
 
 
-class Bisecting:
-    """Steps in a thread of its own: a decision over thousands of commits must not keep the leader waiting."""
+class Beside:
+    """Works in a thread of its own: a decision over thousands of commits must not keep the leader waiting, nor a fetch."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, name: str, work: Callable[[Lab], object]) -> None:
         self._lab = lab
+        self._name = name
+        self._work = work
         self._thread: threading.Thread | None = None
         self._next = 0.0
 
@@ -30,7 +32,7 @@ class Bisecting:
         if now < self._next:
             return self._next - now
         self._next = now + AT_MOST_EVERY_S
-        self._thread = threading.Thread(target=self._step, name="bisect", daemon=True)
+        self._thread = threading.Thread(target=self._step, name=self._name, daemon=True)
         self._thread.start()
         return None
 
@@ -41,6 +43,6 @@ class Bisecting:
 
     def _step(self) -> None:
         try:
-            step_bisections(self._lab)
+            self._work(self._lab)
         except Exception:
-            log.exception("bisections were not taken on; trying again")
+            log.exception("%s: not taken on; trying again", self._name)
