@@ -15,7 +15,7 @@ AT_MOST_EVERY_S = 1.0
 
 
 class Beside:
-    """Works in a thread of its own: neither a decision over thousands of commits nor a fetch keeps the leader waiting."""
+    """Works in a thread of its own: neither a decision over thousands of commits nor a fetch holds the leader up."""
 
     def __init__(self, lab: Lab, name: str, work: Callable[[Lab], object]) -> None:
         self._lab = lab
