@@ -14,6 +14,7 @@ from lab.cli import (
     db,
     doctor,
     flight,
+    gate,
     health,
     host,
     image,
@@ -72,6 +73,7 @@ main.add_command(simulate.simulate)
 main.add_command(matrix.matrix)
 main.add_command(bisect.bisect)
 main.add_command(verdict.verdict)
+main.add_command(gate.gate)
 main.add_command(host.host)
 main.add_command(lease.lease)
 main.add_command(blockage.blockage)

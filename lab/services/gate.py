@@ -119,7 +119,8 @@ def begin_due_gates(lab: Lab) -> list[int]:
 
 def _due(schedule: str, last: datetime | None, now: datetime) -> bool:
     """Whether a moment of a cron expression (UTC) has come since `last`; what never ran is due at the next one."""
-    cron = crontab.from_string(schedule, nowfun=lambda: now)
+    cron = crontab.from_string(schedule)
+    cron.nowfun = lambda: now
     since = last if last is not None else now - timedelta(minutes=1)
     return bool(cron.remaining_estimate(since) <= timedelta(0))
 
