@@ -1,4 +1,4 @@
-"""A push gate on real Xen, unattended: what is good is let through, what breaks migration is held and its commit found."""
+"""A push gate on real Xen, unattended: what is good passes, what breaks migration is held and its commit found."""
 
 from __future__ import annotations
 
