@@ -104,6 +104,7 @@ def bootstrap(settings: Settings) -> Lab:
         health_rules=lab_file.health_rules(),
         starvation=lab_file.starvation_rule(),
         bisection=lab_file.bisection,
+        mail=lab_file.mail,
         branches=lab_file.branch,
         coverage=lab_file.coverage,
     )

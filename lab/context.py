@@ -18,7 +18,7 @@ from lab.hosts.leases import DEFAULT_RULES, LeaseRules
 from lab.hosts.model import Host
 from lab.hosts.protocols import BootTarget, Machines
 from lab.hosts.slots import Limit
-from lab.labfile import BisectionSettings, BranchSettings, SchedulerSettings
+from lab.labfile import BisectionSettings, BranchSettings, MailSettings, SchedulerSettings
 from lab.settings import Settings
 
 
@@ -87,6 +87,8 @@ class Lab:
     """When jobs are given up because they would wait for too long."""
     bisection: BisectionSettings = field(default_factory=BisectionSettings)
     """How bisections are made unless their caller says."""
+    mail: MailSettings = field(default_factory=MailSettings)
+    """Where reports go."""
     branches: Mapping[str, BranchSettings] = field(default_factory=dict)
     """The branches that have a push gate."""
     coverage: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from lab.errors import ConfigError
 from lab.flights.model import NAME, TENANT
+from lab.flights.report_mail import ADDRESS
 from lab.flights.retention import Retention
 from lab.flights.starvation import StarvationRule
 from lab.flights.trial import DEFAULT_JOBS
@@ -30,6 +31,7 @@ Flag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,6
 Tenant = Annotated[str, StringConstraints(pattern=TENANT.pattern)]
 Share = Annotated[float, Field(gt=0, le=1e6)]
 DemandedShare = Annotated[float, Field(ge=0, le=1)]
+Address = Annotated[str, StringConstraints(pattern=ADDRESS.pattern)]
 Ref = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}$")]
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*?\[\]!._-]{1,100}$")]
 BranchName = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
@@ -39,6 +41,14 @@ PropertyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]
 def full_ref(ref: str) -> str:
     """A branch by its full name: `staging` is refs/heads/staging."""
     return ref if ref.startswith("refs/") else f"refs/heads/{ref}"
+
+
+def check_cron(name: str, text: str) -> None:
+    """Raise `ValueError` when `text` is no cron expression."""
+    try:
+        crontab.from_string(text)
+    except (ValueError, TypeError, ParseException) as error:
+        raise ValueError(f"{name} {text!r} is no cron expression; write five fields, e.g. '*/30 * * * *'") from error
 
 
 class _Settings(BaseModel):
@@ -240,16 +250,35 @@ class BranchSettings(_Settings):
     @model_validator(mode="after")
     def _can_be_run(self) -> BranchSettings:
         if self.schedule:
-            try:
-                crontab.from_string(self.schedule)
-            except (ValueError, TypeError, ParseException) as error:
-                raise ValueError(
-                    f"schedule {self.schedule!r} is no cron expression; write five fields, e.g. '*/30 * * * *'"
-                ) from error
+            check_cron("schedule", self.schedule)
         if self.retest and self.retest_passes > self.retest:
             raise ValueError("retest_passes is more than retest; lower it")
         if (self.url, full_ref(self.ref)) == (self.push_url, full_ref(self.push_ref)):
             raise ValueError("what is tested would be what is pushed to; push_ref must be another branch than ref")
+        return self
+
+
+class MailSettings(_Settings):
+    """The `[mail]` table: where reports go, and how. Without a `server` nothing is sent.
+
+    `to` gets the report of every run of a gate and of every bisection; others subscribe. `url` is where the lab's pages
+    are, for the links. `digest` is a cron expression (UTC): when those who subscribed to it are told how all stands.
+    """
+
+    server: str = ""
+    port: int = Field(default=25, ge=1, le=65535)
+    tls: Literal["no", "starttls", "yes"] = "no"
+    user: str = ""
+    password_file: str = ""
+    sender: Address = "flightline@localhost"
+    to: tuple[Address, ...] = Field(default=(), strict=False)
+    url: str = Field(default="", pattern=r"^(https?://[^\s<>]{1,300})?$")
+    digest: str = ""
+
+    @model_validator(mode="after")
+    def _cron(self) -> MailSettings:
+        if self.digest:
+            check_cron("digest", self.digest)
         return self
 
 
@@ -269,6 +298,7 @@ class LabFile(_Settings):
     health: HealthSettings = HealthSettings()
     starvation: StarvationSettings = StarvationSettings()
     bisection: BisectionSettings = BisectionSettings()
+    mail: MailSettings = MailSettings()
     branch: dict[BranchName, BranchSettings] = Field(default_factory=dict)
     coverage: dict[str, dict[str, DemandedShare]] = Field(default_factory=dict)
     retention_: RetentionSettings = Field(default=RetentionSettings(), alias="retention")

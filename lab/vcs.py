@@ -45,6 +45,18 @@ class MovedError(ConfigError):
     """A ref that was to be moved is not where it was: somebody else has moved it, and it was left alone."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What lies between two revisions: `Name <address>` of authors and committers, and `git log`.
+
+    `length` is how many lines the log has (about, if it was not asked for); `lines` is empty when they are too many.
+    """
+
+    people: tuple[str, ...] = ()
+    length: int = 0
+    lines: tuple[str, ...] = ()
+
+
 class Trees:
     """The source trees of one lab home: bare repositories under HOME/trees/NAME.git."""
 
@@ -264,6 +276,23 @@ class Trees:
         last = next((line for line in reversed(said.splitlines()) if line.strip()), "it says nothing")
         told = f"git cannot push to {ref} of {_shown(origin)}: {_shown(last)}"
         raise ConfigError(told, hint="may we write there?", evidence=evidence)
+
+    def changes(self, name: str, old: str, new: str, *, most: int) -> Changes:
+        """What `new` has that `old` has not: who made it, and `git log` of it unless that is `most` lines or more."""
+        ends = self.resolve(name, old), self.resolve(name, new)
+        repository, span = self.repository(name), (ends[1], f"^{ends[0]}", "--")
+        count = int(_git(repository, "rev-list", "--count", *span))
+        if not count:
+            return Changes()
+        people = set(_git(repository, "log", "--format=%an <%ae>%n%cn <%ce>", "--max-count=5000", *span).splitlines())
+        lines: list[str] = []
+        if count < most:  # a commit has a line at least
+            lines = clean(_git(repository, "log", "--date=rfc", *span)).splitlines()
+        length = len(lines) if lines else count * 7
+        return Changes(
+            people=tuple(sorted((clean(one) for one in people), key=str.lower)), length=length,
+            lines=tuple(lines) if lines and length < most else (),
+        )  # fmt: skip
 
     def message(self, name: str, commit: str) -> str:
         """Who made a commit, when, and its whole message, as `git log` shows it."""

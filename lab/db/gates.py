@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from lab.db.board import LARGEST_ID
+from lab.db.board import LARGEST_ID, load_run
 from lab.db.flights import add_event
 from lab.db.session import matched
 from lab.db.tables import FlightRevisionRow, GateOverrideRow, GateRunRow, RunvarRow
@@ -67,6 +67,23 @@ def move_run(
 
 def _tell(session: Session, number: int, branch: str, state: GateStep, now: datetime) -> None:
     add_event(session, kind="gate", now=now, flight=None, data={"gate": number, "branch": branch, "state": state.value})
+
+
+def run_before(session: Session, branch: str, number: int) -> GateRun | None:
+    """The run of a branch's gate before this one."""
+    before = session.scalar(select(func.max(GateRunRow.id)).where(GateRunRow.branch == branch, GateRunRow.id < number))
+    return None if before is None else load_run(session, before)
+
+
+def decided_before(session: Session, branch: str, number: int) -> GateRun | None:
+    """The last run of a branch's gate before this one that decided about a flight."""
+    before = session.scalar(
+        select(func.max(GateRunRow.id)).where(
+            GateRunRow.branch == branch, GateRunRow.id < number, GateRunRow.decision != "",
+            GateRunRow.flight.is_not(None),
+        )
+    )  # fmt: skip
+    return None if before is None else load_run(session, before)
 
 
 def add_override(

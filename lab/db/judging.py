@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import Final
 
@@ -238,3 +239,17 @@ def _chunks(values: Iterable[int]) -> Iterator[list[int]]:
     rest = iter(values)
     while some := list(islice(rest, _MOST_AT_ONCE)):
         yield some
+
+
+def flights_before(session: Session, branch: str, flight: int) -> list[tuple[int, datetime, dict[str, str]]]:
+    """(flight, started, revisions) of a branch's flights that count before this one, the newest 1,000."""
+    query = select(FlightRow.id, FlightRow.started).where(
+        FlightRow.branch == branch, FlightRow.blessing == Blessing.REAL.value, FlightRow.id < flight
+    )
+    rows = session.execute(query.order_by(FlightRow.id.desc()).limit(MOST_FLIGHTS)).all()
+    revisions: dict[int, dict[str, str]] = defaultdict(dict)
+    for some in _chunks(row.id for row in rows):
+        listed = select(FlightRevisionRow).where(FlightRevisionRow.flight.in_(some))
+        for one in session.scalars(listed):
+            revisions[one.flight][one.tree] = one.revision
+    return [(row.id, row.started, revisions[row.id]) for row in rows if row.id in revisions]

@@ -498,3 +498,42 @@ class GateOverrideRow(Base):
     ended_by: Mapped[short | None]
 
     __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class MailRow(Base):
+    """A mail to one recipient (see `lab.db.mails`). `key` says what it is about: that is sent to nobody twice."""
+
+    __tablename__ = "mails"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[short]
+    recipient: Mapped[text]
+    subject: Mapped[text]
+    content: Mapped[text]
+    created: Mapped[moment]
+    state: Mapped[short]
+    tries: Mapped[int] = mapped_column(default=0)
+    due: Mapped[moment]
+    error: Mapped[text]
+    sent: Mapped[maybe_moment]
+
+    __table_args__ = (
+        UniqueConstraint("key", "recipient"),
+        Index("ix_mails_due", "state", "due"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class SubscriptionRow(Base):
+    """Who wants to be told of what."""
+
+    __tablename__ = "subscriptions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    address: Mapped[text]
+    wanted: Mapped[short]
+    branch: Mapped[short]
+    job: Mapped[short]
+    created: Mapped[moment]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)

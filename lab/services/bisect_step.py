@@ -38,6 +38,7 @@ from lab.flights.status import Blessing
 from lab.hosts.model import Health, HostState
 from lab.services.bisect import abort_running, fail_bisection
 from lab.services.construct import construct_flight
+from lab.services.report import send_bisection_report
 from lab.vcs import Trees
 
 log = logging.getLogger(__name__)
@@ -183,6 +184,7 @@ def _end(session: Session, lab: Lab, bisection: Bisection, decision: Decision) -
         reason = f"{reason} ({note})"
     bisections.end_bisection(session, bisection.id, state_of(decision), reason, now=lab.clock())
     abort_running(session, lab, bisection, "it has ended")
+    send_bisection_report(session, lab, bisection.id)
 
 
 def _concluded(lab: Lab, bisection: Bisection, decision: Decision) -> dict[str, object]:

@@ -28,6 +28,7 @@ from lab.services.bisect import start_bisection
 from lab.services.construct import construct_flight
 from lab.services.gate import begin_due_gates, branch_of, gate_specs
 from lab.services.judge import judge_flight
+from lab.services.report import send_gate_report
 from lab.services.retest import start_retests
 from lab.vcs import Trees
 
@@ -84,7 +85,8 @@ def fail_run(lab: Lab, number: int, reason: str) -> None:
     with lab.sessions.begin() as session:
         run = board.load_run(session, number)
         values = {"decision": "", "reason": clean(reason)[:2000]}
-        gates.move_run(session, run, GateStep.FAILED, now=lab.clock(), values=values)
+        if gates.move_run(session, run, GateStep.FAILED, now=lab.clock(), values=values):
+            send_gate_report(session, lab, number)
 
 
 def _waits(session: Session, run: GateRun) -> bool:
@@ -230,5 +232,7 @@ def _move(session: Session, lab: Lab, run: GateRun, to: GateStep, values: dict[s
     if not gates.move_run(session, run, to, now=lab.clock(), values=values):
         session.rollback()
         return False
+    if to.final:
+        send_gate_report(session, lab, run.id)
     db.after_commit(session, lab.bell.ring)
     return True

@@ -22,6 +22,7 @@ from lab.services.expire import expire_leases
 from lab.services.explain import Explaining
 from lab.services.gate_step import step_gates
 from lab.services.schedule import CLAIM_S, Scheduler
+from lab.services.send_mails import send_mails
 from lab.services.settle import close_if_done, reap
 from lab.services.starve import starve_jobs
 from lab.services.tend_hosts import tend_hosts
@@ -51,7 +52,7 @@ def lead(lab: Lab, stop: threading.Event) -> None:
     reload_at = remind_at = tend_at = starve_at = 0.0
     clocks = ClockWatch(grace_s=max(CLAIM_S, lab.settings.lease_s))
     explaining = Explaining(lab)
-    beside = [Beside(lab, "bisect", step_bisections), Beside(lab, "gate", step_gates)]
+    beside = [Beside(lab, "bisect", step_bisections), Beside(lab, "gate", step_gates), Beside(lab, "mail", send_mails)]
     wanted: dict[str, str] = {}
     quiet = True
     while not stop.is_set():
