@@ -20,6 +20,7 @@ from lab.cli import (
     image,
     job,
     lease,
+    mail,
     matrix,
     plan,
     prune,
@@ -74,6 +75,8 @@ main.add_command(matrix.matrix)
 main.add_command(bisect.bisect)
 main.add_command(verdict.verdict)
 main.add_command(gate.gate)
+main.add_command(mail.mail)
+main.add_command(mail.subscription)
 main.add_command(host.host)
 main.add_command(lease.lease)
 main.add_command(blockage.blockage)

@@ -31,9 +31,13 @@ from lab.flights.coverage import coverage_of
 from lab.flights.matrix.table import Build
 from lab.flights.model import Flight, JobSpec
 from lab.flights.plain_text import clean
+from lab.flights.report_mail import mail_text, report_mail
+from lab.flights.report_text import report_text
+from lab.flights.report_views import report_view
 from lab.flights.status import INTENDED, Blessing, JobStatus, exit_code
 from lab.flights.views import flight_summary, flight_view
 from lab.services.construct import check_job, construct_flight
+from lab.services.report import report_flight
 from lab.services.settle import abort_flight
 
 CLEAN_UP_S = 90.0
@@ -238,6 +242,24 @@ def _print_comparison(found: Comparison) -> None:
             reason = next((side.reason for side in (step.b, step.a) if side and side.reason), "")
             console.print(f"    {step.testid}", ends[0], "->", ends[1], clean(reason), markup=False)
     console.print(f"{found.same} jobs went the same way", style="dim")
+
+
+@flight.command()
+@click.argument("flight", default="latest")
+@click.option("--eml", is_flag=True, help="The mail, headers and all.")
+@json_option
+def report(flight: str, *, eml: bool, as_json: bool) -> None:
+    """The report of a flight in OSSTest's layout: what blocks, since when, who touched what, and what was pushed."""
+    lab = open_lab()
+    with lab.reads() as session:
+        found = report_flight(session, lab, flights.resolve_flight(session, flight))
+    if as_json:
+        print_json(report_view(found))
+    elif eml:
+        to = lab.mail.to[0] if lab.mail.to else lab.mail.sender
+        click.echo(mail_text(report_mail(found, sender=lab.mail.sender, to=to)), nl=False)
+    else:
+        click.echo(report_text(found), nl=False)
 
 
 @flight.command()

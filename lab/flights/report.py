@@ -80,9 +80,12 @@ def in_a_word(report: Report) -> str:
     """The end of the subject: what was decided, how the jobs went, and whether it was pushed.
 
     The rules are those of OSSTest's README.email: `tolerable` or `regressions - `; then `all pass`, `FAIL`, `ALL FAIL`,
-    or `trouble: ` with all statuses as soon as there is one that is neither pass nor fail.
+    or `trouble: ` with all statuses as soon as there is one that is neither pass nor fail. Jobs that
+    were blocked are not mentioned beside such as passed and failed (which that file does not say, but the mails do).
     """
     statuses = sorted({status for _, status in report.jobs})
+    if {"pass", "fail"} <= set(statuses):
+        statuses = [status for status in statuses if status != "blocked"]
     if any(status not in _WHOLE for status in statuses):
         jobs = f"trouble: {'/'.join(statuses)}"
     elif "fail" in statuses:

@@ -40,7 +40,7 @@ class ReportPolicy(EmailPolicy):
         return super().fold_binary(name, value)
 
 
-POLICY: Final = ReportPolicy()
+POLICY: Final = ReportPolicy(max_line_length=900)  # a subject stays in one line, for scripts that look for it
 
 
 def report_mail(report: Report, *, sender: str, to: str) -> EmailMessage:
@@ -63,7 +63,7 @@ def new_mail(title: str, body: str, *, sender: str, to: str) -> EmailMessage:
     mail = EmailMessage(policy=POLICY)
     mail["From"] = sender
     mail["To"] = to
-    mail["Subject"] = one_line(title, longest=200)
+    mail["Subject"] = _no_code(one_line(title, longest=200))
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(body, cte="7bit" if body.isascii() else "8bit")
     return mail
@@ -76,7 +76,7 @@ def mail_text(mail: EmailMessage) -> str:
 
 def _set_list(mail: EmailMessage, name: str, entries: Iterable[str]) -> None:
     if joined := _BETWEEN.join(entries):
-        mail[name] = joined
+        mail[name] = _no_code(joined)
 
 
 def _versions(versions: Mapping[str, str]) -> list[str]:
@@ -86,6 +86,11 @@ def _versions(versions: Mapping[str, str]) -> list[str]:
 def _word(text: str) -> str:
     """Text that cannot be taken for the end of an entry or of its part."""
     return re.sub(r" +", " ", _UNFIT.sub("?", text).replace(":", "_")).strip()[:150]
+
+
+def _no_code(text: str) -> str:
+    """Text in which nothing is an encoded word (RFC 2047): one could decode to the end of the header."""
+    return text.replace("=?", "=_?")
 
 
 def domain_of(sender: str) -> str:

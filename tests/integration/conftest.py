@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from databases import upgrade
 from factories import a_host, make_lab, trial_catalogue
+from gate_lab import make_world  # noqa: F401 - a fixture
 from servers import PostgresServer, RedisServer, find_postgres, free_port
 from sqlalchemy import Engine, text
 

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from bisection_lab import JOB, PRODUCT, TESTID, a_tree, git, specs, work
-from factories import FakeBuilds, flight_of, later, trial_catalogue
+from bisection_lab import JOB, PRODUCT, TESTID, git, work
+from factories import FakeBuilds, flight_of, later
+from gate_lab import NAME, World
 
 import testcases
-from lab.context import Lab
 from lab.db import board, gates, judging
 from lab.errors import ConfigError, NotFoundError, StepFailure
 from lab.flights import recipes
 from lab.flights.board import GateRun
 from lab.flights.gate import GateStep
-from lab.flights.model import JobSpec
 from lab.flights.status import Blessing
 from lab.flights.steps import load_all
-from lab.labfile import BranchSettings
-from lab.services import gate_step
-from lab.services.gate import begin_due_gates, begin_gate, decide_again, explain_gate, override
+from lab.services.gate import begin_due_gates, begin_gate, decide_again, explain_gate
 from lab.services.gate_step import step_gates
 from lab.services.settle import abort_flight
 from lab.vcs import MovedError, Trees
@@ -32,79 +28,8 @@ from lab.vcs import MovedError, Trees
 load_all(testcases)
 load_all(recipes)
 
-NAME = "xen-unstable"
 ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 """Most of this has nothing to do with the database; what does, runs on both."""
-
-
-@dataclass
-class World:
-    """A lab with one gated branch; `source` is where people commit, `output` what the gate moves."""
-
-    lab: Lab
-    source: Path
-    output: Path
-    commits: list[str]
-
-    def at(self, ref: str = "master") -> str:
-        return git(self.output, "rev-parse", f"refs/heads/{ref}")
-
-    def tip(self, commit: str) -> None:
-        """Where `staging` of the source is."""
-        git(self.source, "update-ref", "refs/heads/staging", commit)
-
-    def run(self, rounds: int = 30) -> GateRun:
-        """A whole run of the gate."""
-        with self.lab.sessions.begin() as session:
-            number = begin_gate(session, self.lab, NAME, actor="tester")
-        return self.finish(number, rounds)
-
-    def finish(self, number: int, rounds: int = 30) -> GateRun:
-        for _ in range(rounds):
-            step_gates(self.lab)
-            if (run := self.load(number)).finished is not None:
-                return run
-            work(self.lab)
-        raise AssertionError(f"it does not end: {run}")
-
-    def load(self, number: int) -> GateRun:
-        with self.lab.reads() as session:
-            return board.load_run(session, number)
-
-    def notes(self, run: GateRun) -> list[str]:
-        return [f"{one['testid']} {one['note']}" for one in run.verdict.get("findings", ()) if one["blocks"]]
-
-    def say(self, kind: str, **more: Any) -> int:
-        with self.lab.sessions.begin() as session:
-            return override(
-                session, self.lab, NAME, kind,
-                **{"actor": "ian", "reason": "because", "expires": None, **more},
-            )  # fmt: skip
-
-
-@pytest.fixture
-def make_world(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
-    def make(**settings: Any) -> World:
-        source, output = tmp_path / "source", tmp_path / "output.git"
-        commits = a_tree(lab, source, 6)
-        git(tmp_path, "init", "--quiet", "--bare", str(output))
-        git(source, "push", "--quiet", str(output), f"{commits[1]}:refs/heads/master")
-        git(source, "checkout", "--quiet", "--detach")
-        branch = BranchSettings(
-            **{"url": str(source), "ref": "staging", "push_url": str(output), "push_ref": "master",
-               "jobs": ("test-amd64-amd64-xl-pv",), "bisect": False, **settings}
-        )  # fmt: skip
-
-        def jobs(_lab: Lab, _branch: BranchSettings, commit: str) -> tuple[JobSpec, ...]:
-            return tuple(specs(commit))
-
-        monkeypatch.setattr(gate_step, "gate_specs", jobs)
-        world = World(replace(lab, branches={NAME: branch}), source, output, commits)
-        world.tip(commits[2])
-        return world
-
-    with trial_catalogue():
-        yield make  # type: ignore[misc]
 
 
 @pytest.fixture

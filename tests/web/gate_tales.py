@@ -27,7 +27,7 @@ def tell_gates(demo: Demo) -> dict[str, int]:
         "note": "pass in 1",
         "seen_in": 1,
     }
-    verdict = {"outcome": "regressions", "headline": "Regressions :-(", "findings": [like, finding, flaky]}
+    verdict = {"flight": 3, "outcome": "regressions", "headline": "Regressions :-(", "findings": [like, finding, flaky]}
     with demo.lab.sessions.begin() as session:
 
         def run(branch: str, decision: str, days: float, **more: object) -> GateRunRow:

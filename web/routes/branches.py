@@ -32,14 +32,15 @@ router = APIRouter()
 Before = Annotated[int | None, Query(ge=1, lt=1 << 31)]
 
 
-def gated(session: Session) -> Mapping[str, str]:
-    """The branches with a gate, and the source tree each moves as far as it is known."""
-    return dict.fromkeys(board.gated_branches(session), "")
+def gated(session: Session, lab: Lab) -> Mapping[str, str]:
+    """The branches with a gate and the source tree each moves: the lab's file's, then those that once had one."""
+    declared = {name: branch.tree for name, branch in lab.branches.items()}
+    return {**declared, **{name: "" for name in board.gated_branches(session) if name not in declared}}
 
 
 def line_of(session: Session, lab: Lab, name: str) -> BoardLine:
     """How one branch stands; `NotFoundError` when it has no gate."""
-    branches = gated(session)
+    branches = gated(session, lab)
     if name not in branches:
         raise NotFoundError(f"no branch {name!r} has a gate", hint="/branches shows those that have")
     return show_board(session, lab, {name: branches[name]})[0]
@@ -49,7 +50,7 @@ def line_of(session: Session, lab: Lab, name: str) -> BoardLine:
 def show_branches(lab: LabDep, session: SessionDep, pages: PagesDep, fragment: str | None = None) -> HTMLResponse:
     """Every branch with a gate."""
     event = last_event(session)
-    values = {"event": event, "board": show_board(session, lab, gated(session)), "most": MOST_BLOCKERS}
+    values = {"event": event, "board": show_board(session, lab, gated(session, lab)), "most": MOST_BLOCKERS}
     return pages.render("branches/list.html", values, part="board", fragment=fragment)
 
 
@@ -131,7 +132,7 @@ def _badge(request: Request, label: str, value: str, kind: str, *, status: int =
 @router.get("/api/v1/branches")
 def api_branches(lab: LabDep, session: SessionDep) -> dict[str, Any]:
     """How every branch with a gate stands."""
-    return {"branches": [board_view(line) for line in show_board(session, lab, gated(session))]}
+    return {"branches": [board_view(line) for line in show_board(session, lab, gated(session, lab))]}
 
 
 @router.get("/api/v1/branches/{name}")

@@ -35,7 +35,7 @@ def show_flights(
     event = last_event(session)
     flights = list_flights(session, branch=branch or None, before=before, limit=PAGE + 1)
     now = lab.clock()
-    board = show_board(session, lab, gated(session)) if not branch and before is None else []
+    board = show_board(session, lab, gated(session, lab)) if not branch and before is None else []
     return pages.render(
         "flights/list.html",
         {
