@@ -11,14 +11,20 @@ import pytest
 from bisection_lab import a_tree, git, specs, work
 from factories import trial_catalogue
 
+import testcases
 from lab.context import Lab
 from lab.db import board
+from lab.flights import recipes
 from lab.flights.board import GateRun
 from lab.flights.model import JobSpec
+from lab.flights.steps import load_all
 from lab.labfile import BranchSettings
 from lab.services import gate_step
 from lab.services.gate import begin_gate, override
 from lab.services.gate_step import step_gates
+
+load_all(testcases)
+load_all(recipes)
 
 NAME = "xen-unstable"
 

@@ -21,7 +21,21 @@ from lab.context import Lab
 from lab.errors import ConfigError, LabError, NotFoundError
 from lab.flights.recipe import Recipe, all_recipes
 from web.pages import Pages
-from web.routes import api, bisections, branches, compare, flights, history, hosts, jobs, leases, logs, plan, reports
+from web.routes import (
+    api,
+    bisections,
+    branches,
+    compare,
+    flights,
+    history,
+    hosts,
+    jobs,
+    leases,
+    logs,
+    plan,
+    regressions,
+    reports,
+)
 from web.streams import Streams
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -77,7 +91,22 @@ def create_app(lab: Lab, *, recipes: Mapping[str, Recipe] | None = None) -> Fast
     app.state.pages = Pages(lab.clock)
     app.state.streams = Streams(MAX_STREAMS)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for part in (flights, branches, compare, history, bisections, jobs, leases, hosts, plan, logs, reports, api):
+    faces = (
+        flights,
+        branches,
+        compare,
+        history,
+        bisections,
+        regressions,
+        reports,
+        jobs,
+        leases,
+        hosts,
+        plan,
+        logs,
+        api,
+    )
+    for part in faces:
         app.include_router(part.router)
     app.add_exception_handler(LabError, _lab_error)
     app.add_exception_handler(HTTPException, _http_error)

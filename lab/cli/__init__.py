@@ -24,6 +24,7 @@ from lab.cli import (
     matrix,
     plan,
     prune,
+    regression,
     serve,
     simulate,
     tree,
@@ -75,6 +76,8 @@ main.add_command(matrix.matrix)
 main.add_command(bisect.bisect)
 main.add_command(verdict.verdict)
 main.add_command(gate.gate)
+main.add_command(regression.regression)
+main.add_command(regression.known_issue)
 main.add_command(mail.mail)
 main.add_command(mail.subscription)
 main.add_command(host.host)

@@ -255,6 +255,11 @@ def list_branches(session: Session) -> list[str]:
     return list(session.scalars(select(FlightRow.branch).distinct().order_by(FlightRow.branch)))
 
 
+def branch_of(session: Session, flight: int) -> str:
+    """The branch of a flight; empty when there is no such flight."""
+    return session.scalar(select(FlightRow.branch).where(FlightRow.id == flight)) or ""
+
+
 def resolve_flight(session: Session, name: str) -> int:
     """The number of the flight called `name`: a number, or `latest`. `NotFoundError` when there is none."""
     if name == "latest":

@@ -127,6 +127,13 @@ def good_flights(session: Session, branch: str) -> list[int]:
     return [one for one in session.scalars(query.order_by(GateRunRow.id.desc()).limit(MOST_FLIGHTS)) if one is not None]
 
 
+def what_came_of(
+    session: Session, flights: Collection[int], tests: Collection[Signature]
+) -> dict[Signature, dict[int, str]]:
+    """What came of each test in each flight, in the words of `Past.seen`; the newest attempt counts."""
+    return _seen(session, flights, tests)
+
+
 def _runs(session: Session, flights: Collection[int]) -> dict[int, FlightRun]:
     """Flights with the steps that did not pass; one that does not exist has no jobs."""
     newest = _newest_attempts(session, flights)

@@ -537,3 +537,84 @@ class SubscriptionRow(Base):
     created: Mapped[moment]
 
     __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class RegressionRow(Base):
+    """A regression of a branch (see `lab.flights.regression_life`)."""
+
+    __tablename__ = "regressions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    branch: Mapped[short]
+    job: Mapped[short]
+    testid: Mapped[short]
+    signature: Mapped[short]
+    sample: Mapped[text]
+    life: Mapped[short]
+    first_flight: Mapped[int]
+    last_flight: Mapped[int]
+    since: Mapped[moment]
+    changed: Mapped[moment]
+    owner: Mapped[short] = mapped_column(default="")
+    bisection: Mapped[int | None]
+    culprit: Mapped[short] = mapped_column(default="")
+    passes: Mapped[int] = mapped_column(default=0)
+
+    __table_args__ = (
+        UniqueConstraint("branch", "job", "testid", "signature"),
+        Index("ix_regressions_life", "life", "branch"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class RegressionEventRow(Base):
+    """What happened to a regression, who did it, and why."""
+
+    __tablename__ = "regression_events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    regression: Mapped[int] = mapped_column(ForeignKey("regressions.id", ondelete="CASCADE"), index=True)
+    at: Mapped[moment]
+    old: Mapped[short]
+    new: Mapped[short]
+    actor: Mapped[short]
+    reason: Mapped[text]
+    flight: Mapped[int | None]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class FailureSignatureRow(Base):
+    """Where the message of a failure appeared first, and how often since: of each branch and test a row."""
+
+    __tablename__ = "failure_signatures"
+
+    signature: Mapped[short] = mapped_column(primary_key=True)
+    branch: Mapped[short] = mapped_column(primary_key=True)
+    job: Mapped[short] = mapped_column(primary_key=True)
+    testid: Mapped[short] = mapped_column(primary_key=True)
+    first_flight: Mapped[int]
+    first_at: Mapped[moment]
+    last_flight: Mapped[int]
+    count: Mapped[int]
+    sample: Mapped[text]
+
+
+class KnownIssueRow(Base):
+    """Something that people know of, whose it is, and until when that is so."""
+
+    __tablename__ = "known_issues"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job: Mapped[short]
+    testid: Mapped[short]
+    words: Mapped[text]
+    owner: Mapped[short]
+    reason: Mapped[text]
+    url: Mapped[text]
+    actor: Mapped[short]
+    created: Mapped[moment]
+    expires: Mapped[moment]
+    ended: Mapped[maybe_moment]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from lab.context import Lab
-from lab.db import bisections, flights, hosts
+from lab.db import bisections, flights, hosts, regressions
 from lab.db import session as db
 from lab.errors import ConfigError, NotFoundError
 from lab.flights.bisection import Policy
@@ -32,6 +32,7 @@ from lab.flights.bisection_runs import (
 from lab.flights.builds import RECIPE
 from lab.flights.model import Job, JobSpec
 from lab.flights.recipe import find_recipe
+from lab.flights.regression_life import Life
 from lab.flights.revision_graph import History, Node, history_of, make_graph
 from lab.services.construct import check_job
 from lab.services.settle import abort_flight
@@ -180,6 +181,7 @@ def stop_bisection(session: Session, lab: Lab, number: int, *, reason: str) -> b
     if not bisections.end_bisection(session, number, BisectionState.STOPPED, reason, now=now):
         return False
     abort_running(session, lab, bisection, reason)
+    _not_searched(session, lab, bisection, "was stopped")
     return True
 
 
@@ -188,6 +190,15 @@ def fail_bisection(session: Session, lab: Lab, number: int, *, reason: str) -> N
     bisection = bisections.load_bisection(session, number)
     if bisections.end_bisection(session, number, BisectionState.FAILED, reason[:500], now=lab.clock()):
         abort_running(session, lab, bisection, "it failed")
+        _not_searched(session, lab, bisection, "could not go on")
+
+
+def _not_searched(session: Session, lab: Lab, bisection: Bisection, what: str) -> None:
+    """The regression whose commit was searched is as it was before."""
+    regressions.bisection_moves(
+        session, bisection.branch, (bisection.job, bisection.testid), Life.CONFIRMED, now=lab.clock(),
+        bisection=bisection.id, reason=f"bisection {bisection.id} {what}",
+    )  # fmt: skip
 
 
 def abort_running(session: Session, lab: Lab, bisection: Bisection, reason: str) -> None:
@@ -295,5 +306,9 @@ def _begin(session: Session, lab: Lab, bisection: Bisection, probes: Sequence[Pr
         other = _same(session, bisection, again=True)
         assert other is not None
         return other
+    regressions.bisection_moves(
+        session, bisection.branch, (bisection.job, bisection.testid), Life.BISECTING, now=lab.clock(), bisection=number,
+        reason=f"bisection {number} searches the commit",
+    )  # fmt: skip
     db.after_commit(session, lab.bell.ring)
     return number

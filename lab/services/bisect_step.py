@@ -13,7 +13,7 @@ from dataclasses import replace
 from sqlalchemy.orm import Session
 
 from lab.context import Lab
-from lab.db import bisections, flights, hosts
+from lab.db import bisections, flights, hosts, regressions
 from lab.errors import ConfigError, LabError
 from lab.flights.bisection import Decision, Found, Policy, Probes, Tally, decide, flake_rate
 from lab.flights.bisection_runs import (
@@ -31,6 +31,7 @@ from lab.flights.bisection_runs import (
 )
 from lab.flights.bisection_views import runs_left
 from lab.flights.recipe import find_recipe
+from lab.flights.regression_life import Life
 from lab.flights.requests import role_requirement
 from lab.flights.revision_graph import Node
 from lab.flights.runvars import Runvars
@@ -184,7 +185,17 @@ def _end(session: Session, lab: Lab, bisection: Bisection, decision: Decision) -
         reason = f"{reason} ({note})"
     bisections.end_bisection(session, bisection.id, state_of(decision), reason, now=lab.clock())
     abort_running(session, lab, bisection, "it has ended")
+    _tell_regression(session, lab, bisection, decision, reason)
     send_bisection_report(session, lab, bisection.id)
+
+
+def _tell_regression(session: Session, lab: Lab, bisection: Bisection, decision: Decision, reason: str) -> None:
+    """What was searched is blamed on a commit, or is as it was before."""
+    culprit = decision.suspect.commit.id if isinstance(decision, Found) else ""
+    regressions.bisection_moves(
+        session, bisection.branch, (bisection.job, bisection.testid), Life.BLAMED if culprit else Life.CONFIRMED,
+        reason=f"bisection {bisection.id}: {reason}"[:2000], now=lab.clock(), bisection=bisection.id, culprit=culprit,
+    )  # fmt: skip
 
 
 def _concluded(lab: Lab, bisection: Bisection, decision: Decision) -> dict[str, object]:

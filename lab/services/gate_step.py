@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from lab.context import Lab
 from lab.db import board, flights, gates, judging
 from lab.db import session as db
+from lab.db.judging import Versions
 from lab.errors import ConfigError, LabError
 from lab.flights.board import GateRun
 from lab.flights.coverage import unmet
@@ -28,6 +29,7 @@ from lab.services.bisect import start_bisection
 from lab.services.construct import construct_flight
 from lab.services.gate import begin_due_gates, branch_of, gate_specs
 from lab.services.judge import judge_flight
+from lab.services.regression_life import record_verdict
 from lab.services.report import send_gate_report
 from lab.services.retest import start_retests
 from lab.vcs import Trees
@@ -183,6 +185,8 @@ def _judge(lab: Lab, run: GateRun, branch: BranchSettings) -> bool:
         decision = decide(verdict, unmet(flight, lab.coverage), overrides, run.new)
         told = {**run.verdict, **verdict.as_json()}
         values: dict[str, Any] = {"verdict": told, "decision": decision.word, "reason": decision.reason[:2000]}
+        versions = Versions(this={branch.tree: run.new}, that={branch.tree: run.old})
+        record_verdict(session, lab, run.branch, versions, verdict)
         if not decision.advance:
             _search_culprits(session, lab, run, branch, verdict)
             return _move(session, lab, run, GateStep.DONE, values)

@@ -20,6 +20,7 @@ from lab.flights.status import Blessing, JobStatus, StepStatus
 from lab.hosts.durations import host_class
 from lab.hosts.model import HostState
 from lab.services.judge_host import judge_hosts, note_power_failure, switch_off_unused
+from lab.services.regression_life import note_failures
 from lab.services.sites import note_silence
 
 
@@ -58,6 +59,9 @@ def settle_attempt(
             note_power_failure(session, lab, blames, power_failure, during=f"{row.flight}.{row.job}")
         judge_hosts(session, lab, row, status, blames=blames)
         switch_off_unused(session, lab, names)
+    if status in (JobStatus.FAIL, JobStatus.BROKEN):
+        branch = flights.branch_of(session, row.flight)
+        note_failures(session, lab, attempt=row.id, branch=branch, flight=row.flight, job=row.job)
     _move_job(session, lab, row, status, reason)
     close_if_done(session, lab, row.flight)
     db.after_commit(session, lab.bell.ring)

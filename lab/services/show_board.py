@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy.orm import Session
 
 from lab.context import Lab
-from lab.db import board
+from lab.db import board, regressions
 from lab.errors import LabError
 from lab.flights.board import (
     BoardBlocker,
@@ -58,7 +59,7 @@ def show_board(session: Session, lab: Lab, branches: Mapping[str, str]) -> list[
                 tip_at=newest.started if newest else None,
                 distance=distance(lab.settings.home, tree, tested, tip),
                 state=state,
-                blockers=blockers_of(session, decided) if decided and state is not GateState.OPEN else (),
+                blockers=blockers_of(session, decided, now) if decided and state is not GateState.OPEN else (),
                 under_way=replace(going, end=ends.get(going.flight)) if going else None,
                 bisections=tuple(bisections.get(name, ())),
                 decision=_decision(decided),
@@ -91,18 +92,20 @@ def _decision(run: GateRun | None) -> LastDecision | None:
     )
 
 
-def blockers_of(session: Session, run: GateRun) -> tuple[BoardBlocker, ...]:
+def blockers_of(session: Session, run: GateRun, now: datetime) -> tuple[BoardBlocker, ...]:
     """The tests that hold what a run of a gate judged, and since when each fails."""
     blocking = [finding for finding in run.verdict.get("findings", ()) if finding.get("blocks")]
     tests = [(str(finding["job"]), str(finding.get("testid", ""))) for finding in blocking[:LOOKED_AT]]
     outcomes = board.outcomes_before(session, run.branch, run.flight, set(tests)) if run.flight and tests else {}
+    owners = regressions.owners(session, run.branch, tests, now)
     return tuple(
-        _blocker(finding, streak_start(outcomes.get((finding["job"], finding.get("testid", "")), ())))
+        _blocker(finding, streak_start(outcomes.get(test, ())), owners.get(test, ""))
         for finding in blocking
+        for test in [(str(finding["job"]), str(finding.get("testid", "")))]
     )
 
 
-def _blocker(finding: Mapping[str, Any], since: Any) -> BoardBlocker:
+def _blocker(finding: Mapping[str, Any], since: Any, owner: str) -> BoardBlocker:
     flight, at, at_least = since or (None, None, False)
     return BoardBlocker(
         job=finding["job"],
@@ -111,6 +114,7 @@ def _blocker(finding: Mapping[str, Any], since: Any) -> BoardBlocker:
         since=at,
         since_flight=flight,
         at_least=at_least,
+        owner=owner,
     )
 
 

@@ -12,21 +12,15 @@ from bisection_lab import JOB, PRODUCT, TESTID, git, work
 from factories import FakeBuilds, flight_of, later
 from gate_lab import NAME, World
 
-import testcases
 from lab.db import board, gates, judging
 from lab.errors import ConfigError, NotFoundError, StepFailure
-from lab.flights import recipes
 from lab.flights.board import GateRun
 from lab.flights.gate import GateStep
 from lab.flights.status import Blessing
-from lab.flights.steps import load_all
 from lab.services.gate import begin_due_gates, begin_gate, decide_again, explain_gate
 from lab.services.gate_step import step_gates
 from lab.services.settle import abort_flight
 from lab.vcs import MovedError, Trees
-
-load_all(testcases)
-load_all(recipes)
 
 ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 """Most of this has nothing to do with the database; what does, runs on both."""
