@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from lab.bootstrap import bootstrap
 from lab.context import Lab
-from lab.doctor import hosts, machine, services, settings
+from lab.doctor import gates, hosts, machine, services, settings
 from lab.doctor.finding import Finding, Level, error
 from lab.errors import LabError
 from lab.labfile import load_lab_file
@@ -46,6 +46,8 @@ def examine(given: Settings) -> Iterator[tuple[str, list[Finding]]]:
         "processes": services.check_processes,
         "hosts": hosts.check_hosts,
         "leftovers": hosts.check_leftovers,
+        "branches": gates.check_branches,
+        "mail": gates.check_mail,
     }
     for name, look in later.items():
         yield name, _looked(name, lambda look=look: look(lab))  # type: ignore[misc]
