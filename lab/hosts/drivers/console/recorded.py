@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import time
@@ -17,6 +18,19 @@ from lab.hosts.protocols import Guard, no_guard
 _CHUNK = 1 << 18
 _OVERLAP = 1 << 16
 _POLL_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A time in which nothing of the console was heard: what the machine said then is not in the recording."""
+
+    offset: int
+    lost: datetime
+    back: datetime
+    why: str
+
+    def __str__(self) -> str:
+        return f"the console was not heard from {self.lost:%H:%M:%S} to {self.back:%H:%M:%S} UTC: {self.why}"
 
 
 @dataclass(frozen=True)
@@ -104,9 +118,30 @@ class RecordedConsole:
         return None if moment is None else datetime.fromtimestamp(moment, UTC)
 
     def tail(self, since: int = 0, *, limit: int = 6000) -> str:
-        """The last lines since an offset, as text fit for evidence."""
+        """The last lines since an offset, as text fit for evidence; what was not heard meanwhile is said first."""
         end = self.offset()
-        return self.read(max(since, end - limit), end).decode(errors="replace").replace("\r", "")
+        text = self.read(max(since, end - limit), end).decode(errors="replace").replace("\r", "")
+        return "".join(f"[{gap}]\n" for gap in self.gaps(since)) + text
+
+    def gaps(self, since: int = 0) -> list[Gap]:
+        """When nobody listened, from an offset on; a line that is not whole (it is being written) is left out."""
+        try:
+            lines = self.log.with_suffix(".gaps").read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                one = json.loads(line)
+                gap = Gap(
+                    offset=int(one["offset"]), lost=datetime.fromtimestamp(one["lost"], UTC),
+                    back=datetime.fromtimestamp(one["back"], UTC), why=str(one["why"]),
+                )  # fmt: skip
+            except (ValueError, KeyError, TypeError, OverflowError):
+                continue
+            if gap.offset >= since:
+                found.append(gap)
+        return found
 
 
 def _end_of(window: bytes) -> bytes:

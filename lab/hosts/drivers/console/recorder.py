@@ -1,12 +1,12 @@
 """The console recorder: one small process per host that keeps every byte of its serial line, whoever listens.
 
-    recorder.py FOLDER SOCKETS UUID
+    recorder.py FOLDER SOCKETS UUID [--keep]
 
 The machine connects to SOCKETS.serial; what it says is appended to FOLDER/console.log. FOLDER/console.idx says when
 each byte came: records of (offset, unix time), at most ten a second, written before the bytes they stand for. Whoever
 connects to SOCKETS.console types on the line and sees what comes from then on. FOLDER/recorder.pid is locked while
 the recorder lives. It ends on SIGTERM, once the line is drained, or by itself when the line is closed and the machine
-(FOLDER/qemu.pid, known by its UUID) is gone.
+(FOLDER/qemu.pid, known by its UUID) is gone; with --keep only when it is told to.
 
 Standard library only, and run by its path: it must be there before the machine is, in a fraction of a second.
 """
@@ -44,8 +44,9 @@ class _Listener:
 class Recorder:
     """The serial line's owner. `run` is its whole life."""
 
-    def __init__(self, folder: Path, sockets: str, uuid: str) -> None:
+    def __init__(self, folder: Path, sockets: str, uuid: str, *, keep: bool = False) -> None:
         self._folder = folder
+        self._keeps = keep
         self._uuid = uuid.encode()
         self._log: BinaryIO = (folder / "console.log").open("ab", buffering=0)
         self._index: BinaryIO = (folder / "console.idx").open("ab", buffering=0)
@@ -85,7 +86,7 @@ class Recorder:
                 self._serve(key.fileobj, events)
             if self._line is not None:
                 quiet_since = time.monotonic()
-            elif time.monotonic() - quiet_since > IDLE_S and not self._machine_lives():
+            elif not self._keeps and time.monotonic() - quiet_since > IDLE_S and not self._machine_lives():
                 return
         while self._line is not None and self._hear():
             pass
@@ -225,7 +226,7 @@ def main(arguments: list[str]) -> int:
         fcntl.flock(pid_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 1
-    recorder = Recorder(folder, sockets, uuid)
+    recorder = Recorder(folder, sockets, uuid, keep="--keep" in arguments[3:])
     signal.signal(signal.SIGTERM, lambda *_: recorder.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.fork():  # who started us goes on now: both sockets listen

@@ -57,13 +57,13 @@ def end(pid: int, sign: str, number: signal.Signals, *, within_s: float) -> bool
         os.close(handle)
 
 
-def start_helper(script: Path, *arguments: str, log: Path, busy_is_fine: bool = False) -> None:
-    """Run one of our background programs; it has taken up its work when this returns."""
+def start_helper(script: Path, *arguments: str, log: Path, busy_is_fine: bool = False, given: str = "") -> None:
+    """Run one of our background programs, `given` this text; it has taken up its work when this returns."""
     with log.open("ab") as errors:
         done = subprocess.run(
             # -I -S: only the standard library, whatever the environment says, and quickly.
             [sys.executable, "-I", "-S", str(script), *arguments],
-            stdin=subprocess.DEVNULL,
+            input=given.encode(),
             stdout=subprocess.DEVNULL,
             stderr=errors,
             cwd="/",
