@@ -5,12 +5,13 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from datetime import timedelta
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
 
 from celery.schedules import ParseException, crontab
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from lab.errors import ConfigError
 from lab.flights.model import NAME, TENANT
@@ -24,7 +25,21 @@ from lab.hosts.health import Rules
 from lab.hosts.leases import LeaseRules
 from lab.hosts.model import Host, PropertyValue
 from lab.hosts.slots import Limit
+from lab.machine_settings.boot import BootSettings
+from lab.machine_settings.console import ConsoleSettings
+from lab.machine_settings.power import PowerSettings
 from lab.policy_file import PolicyFile
+
+
+def _ipv4(text: str) -> str:
+    return str(IPv4Address(text))
+
+
+def _interface(text: str) -> str:
+    if "/" not in text:
+        raise ValueError("the length of the prefix is missing; write e.g. 192.168.78.11/24")
+    return str(IPv4Interface(text))
+
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
 Flag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -32,6 +47,8 @@ Tenant = Annotated[str, StringConstraints(pattern=TENANT.pattern)]
 Share = Annotated[float, Field(gt=0, le=1e6)]
 DemandedShare = Annotated[float, Field(ge=0, le=1)]
 Address = Annotated[str, StringConstraints(pattern=ADDRESS.pattern)]
+IPv4 = Annotated[str, AfterValidator(_ipv4)]
+Interface = Annotated[str, AfterValidator(_interface)]
 Ref = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}$")]
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*?\[\]!._-]{1,100}$")]
 BranchName = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
@@ -79,8 +96,28 @@ class QemuSettings(_Settings):
         return self
 
 
-# One more method makes this `Annotated[QemuSettings | Other, Field(discriminator="method")]`.
-DriverSettings = QemuSettings
+class MetalSettings(_Settings):
+    """A real machine: a host that the lab reaches by its switches, its serial console and the network it boots from.
+
+    `address` is dom0's on the lab's network, with the length of its prefix. `power` are its switches, the preferred
+    one first (a BMC, then the outlet it hangs on).
+    """
+
+    method: Literal["metal"]
+    address: Interface
+    gateway: IPv4 | None = None
+    power: tuple[PowerSettings, ...] = Field(min_length=1, strict=False)
+    console: ConsoleSettings
+    boot: BootSettings
+
+    @model_validator(mode="after")
+    def _gateway_is_near(self) -> MetalSettings:
+        if self.gateway is not None and IPv4Address(self.gateway) not in IPv4Interface(self.address).network:
+            raise ValueError("gateway is not on the network of address; correct one of them")
+        return self
+
+
+DriverSettings = Annotated[QemuSettings | MetalSettings, Field(discriminator="method")]
 
 
 class HostSettings(_Settings):
@@ -95,11 +132,21 @@ class HostSettings(_Settings):
 
     @model_validator(mode="after")
     def _arm64_is_emulated(self) -> HostSettings:
+        if not isinstance(self.driver, QemuSettings):
+            if self.arch == "arm64":
+                raise ValueError("real arm64 machines cannot be booted yet; use x86_64, or method qemu")
+            return self
         if self.arch == "arm64" and self.driver.accel == "kvm":
             raise ValueError("an arm64 host cannot use KVM, which runs no hypervisors; use accel auto")
         if self.arch == "arm64" and self.driver.cpus > 8:
             raise ValueError("an arm64 host has at most 8 processors; lower driver.cpus")
         return self
+
+
+class BootServiceSettings(_Settings):
+    """The `[boot]` table: the URL at which machines that boot over the network reach `lab boot-service`."""
+
+    url: str = Field(default="", pattern=r"^(http://[0-9A-Za-z.-]+(:[0-9]{1,5})?)?$")
 
 
 class LabSettings(_Settings):
@@ -298,6 +345,7 @@ class LabFile(_Settings):
     health: HealthSettings = HealthSettings()
     starvation: StarvationSettings = StarvationSettings()
     bisection: BisectionSettings = BisectionSettings()
+    boot: BootServiceSettings = BootServiceSettings()
     mail: MailSettings = MailSettings()
     branch: dict[BranchName, BranchSettings] = Field(default_factory=dict)
     coverage: dict[str, dict[str, DemandedShare]] = Field(default_factory=dict)
@@ -313,12 +361,19 @@ class LabFile(_Settings):
             twice = [value for value, count in Counter(values).items() if count > 1]
             if twice:
                 raise ValueError(f"{what} {twice[0]} is used twice; give each host its own")
+        networked = [host.name for host in self.host if isinstance(host.driver, MetalSettings)]
+        if networked and not self.boot.url:
+            raise ValueError(f"host {networked[0]} boots over the network, and [boot] url is missing; add it")
         if any(index > 200 for index in self._indices().values()):
             raise ValueError("more than 200 hosts on the embedded network")
         return self
 
     def _indices(self) -> dict[str, int]:
-        return {host.name: host.driver.index or place for place, host in enumerate(self.host, start=1)}
+        return {
+            host.name: host.driver.index or place
+            for place, host in enumerate(self.host, start=1)
+            if isinstance(host.driver, QemuSettings)
+        }
 
     def settings(self, name: str) -> HostSettings:
         """The settings of a host; `ConfigError` when the lab has none of this name."""

@@ -10,6 +10,7 @@ import click
 from lab.cli import (
     bisect,
     blockage,
+    boot_service,
     build,
     db,
     doctor,
@@ -95,5 +96,7 @@ main.add_command(db.db)
 main.add_command(doctor.doctor)
 main.add_command(prune.prune_)
 main.add_command(serve.serve)
+main.add_command(boot_service.boot_service)
+main.add_command(boot_service.dhcp_config)
 main.add_command(serve.leader)
 main.add_command(worker.worker)

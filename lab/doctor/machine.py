@@ -13,7 +13,7 @@ from lab.bootstrap import make_image_store
 from lab.doctor.finding import Finding, error, ok, warning
 from lab.errors import LabError
 from lab.hosts.drivers.machine.accel import runs
-from lab.labfile import LabFile
+from lab.labfile import LabFile, QemuSettings
 from lab.settings import Settings
 
 _QEMU: Final = {"x86_64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
@@ -44,7 +44,8 @@ def check_kvm() -> Iterator[Finding]:
 
 def check_memory(lab_file: LabFile) -> Iterator[Finding]:
     """The emulated hosts that may run at once fit into memory."""
-    sizes = sorted((host.driver.memory_mib for host in lab_file.host), reverse=True)
+    emulated = (host.driver for host in lab_file.host if isinstance(host.driver, QemuSettings))
+    sizes = sorted((driver.memory_mib for driver in emulated), reverse=True)
     wanted = sum(sizes[: lab_file.lab.emulated_at_once])
     facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     have = int(facts["MemTotal"].split()[0]) >> 10

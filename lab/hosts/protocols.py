@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 Guard = Callable[[], None]
 """Called while waiting, a few times a second; raises when the wait must end."""
@@ -33,6 +33,14 @@ class Power(Protocol):
 
     def get(self) -> bool | None:
         """What the machine says of itself; None when this hardware cannot tell."""
+
+
+@runtime_checkable
+class BootOrder(Protocol):
+    """What some `Power` can do beside: tell the machine's firmware what to boot (a BMC can, an outlet cannot)."""
+
+    def boot_from_network(self) -> None:
+        """Boot from the network at the next power-on, and only then. Raises `InfraError` when that was refused."""
 
 
 class Console(Protocol):

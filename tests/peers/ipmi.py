@@ -5,20 +5,22 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from servers import free_port
 
-from peers.machine import SwitchedMachine
+from peers.machine import Switchable
 
 USER, PASSWORD = "lab", "s3cret-p'wd"
 
 
 @contextmanager
-def ipmi_bmc(folder: Path, machine: SwitchedMachine, *, sol: str = "") -> Iterator[int]:
-    """A BMC that switches the machine; its UDP port. `sol` is what it connects serial over LAN to."""
+def ipmi_bmc(folder: Path, machine: Switchable, *, sol: str = "", prefix: Sequence[str] = ()) -> Iterator[int]:
+    """A BMC that switches the machine; its UDP port. `sol` is what it connects serial over LAN to, `prefix`
+    the beginning of its command line (to run it elsewhere).
+    """
     assert shutil.which("ipmi_sim"), "apt install openipmi"
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -49,7 +51,7 @@ user 2 true "{USER}" "{PASSWORD}" admin 10 none md2 md5 straight
     )
     with log.open("wb") as output:
         running = subprocess.Popen(
-            ["ipmi_sim", "-c", str(lan), "-f", str(emulator), "-n", "-s", str(folder)],
+            [*prefix, "ipmi_sim", "-c", str(lan), "-f", str(emulator), "-n", "-s", str(folder)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
     try:

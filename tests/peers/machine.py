@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Protocol
 
 _SCRIPT = """#!{python} -IS
 import sys
@@ -19,6 +20,12 @@ if "get" in words or "status" in words:
     if "get" in words: print(f"power:{{int(on())}}")
     if words[-1:] == ["status"]: sys.exit(0 if on() else 1)
 """
+
+
+class Switchable(Protocol):
+    """A machine that others switch by running `program`: with `get power` or `set power 1`; with `on` or `status`."""
+
+    program: Path
 
 
 class SwitchedMachine:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.hosts.drivers import embedded
+from lab.hosts.drivers import embedded, metal
 from lab.hosts.protocols import DEFAULT_TOOLSTACK, Guard, HostAccess, Power, no_guard
 from lab.labfile import LabFile
 
@@ -21,6 +21,7 @@ class Driver:
 
 DRIVERS: Mapping[str, Driver] = {
     "qemu": Driver(open=embedded.open_host, power=embedded.power_of),
+    "metal": Driver(open=metal.open_host, power=metal.power_of),
 }
 
 

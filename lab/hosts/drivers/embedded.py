@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from lab.errors import ConfigError
+from lab.errors import ConfigError, LabBug
 from lab.hosts.drivers.attention import Attention
 from lab.hosts.drivers.boot.direct import DirectBoot
 from lab.hosts.drivers.console.recorded import RecordedConsole
@@ -21,7 +21,7 @@ from lab.hosts.drivers.machine.qemu import ARCHITECTURES, NETWORK, QemuPower
 from lab.hosts.drivers.shell.identity import identity_of
 from lab.hosts.drivers.shell.ssh import Endpoint, SshShell
 from lab.hosts.protocols import DEFAULT_TOOLSTACK, Guard, Trace, no_guard, no_trace
-from lab.labfile import LabFile
+from lab.labfile import LabFile, QemuSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class EmbeddedHost:
 def power_of(lab: LabFile, name: str, home: Path) -> QemuPower:
     """The host's power alone."""
     host = lab.settings(name)
+    if not isinstance(host.driver, QemuSettings):
+        raise LabBug(f"{name} is no emulated machine")
     return QemuPower(
         place=Place(home, name),
         settings=host.driver,

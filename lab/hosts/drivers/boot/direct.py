@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
 
-from lab.errors import ConfigError, Evidence, HostDiedError, InfraError, StepFailure
+from lab.errors import ConfigError, InfraError, StepFailure
+from lab.hosts.drivers.boot.readiness import READY, SETTLE_S, boot_ends, broke_off, open_shell, raise_what_was_said
 from lab.hosts.drivers.console.recorded import RecordedConsole
 from lab.hosts.drivers.machine.architecture import check_arguments
 from lab.hosts.drivers.machine.place import Place
@@ -14,11 +14,7 @@ from lab.hosts.drivers.machine.qemu import QemuPower
 from lab.hosts.drivers.shell.ssh import SshShell
 from lab.hosts.power import switch
 from lab.hosts.protocols import BootTarget, Guard, Started, no_guard
-from lab.hosts.symptoms import panic_reason
 
-_XEN_PANIC = re.compile(rb"\(XEN\)[^\n]*(?:Panic on CPU|Xen BUG at|FATAL TRAP|FATAL PAGE FAULT)[^\n]*")
-_XEN_BANNER = re.compile(rb"\(XEN\)[^\n]*Xen version|Xen version \d")
-_SETTLE_S = 1.0
 _RESTORED_LIMIT_S = 60.0
 
 
@@ -71,10 +67,7 @@ class DirectBoot:
         record = self.place.boot()
         if record is None:
             raise InfraError(f"{self.place.name}: was never powered on")
-        ready = re.compile(
-            rb"LAB-HOST-READY " + record.mark.encode() + rb"\b|LAB-HOST-FAILED[^\r\n]*[\r\n]|"
-            rb"Kernel panic - not syncing[^\r\n]*[\r\n]|" + _XEN_PANIC.pattern
-        )
+        ready = boot_ends(record.mark)
 
         class _OffError(Exception):
             """The machine is off; look at what the console said last."""
@@ -91,34 +84,19 @@ class DirectBoot:
             off = True
             found = self.console.wait_for(ready, since=record.console_offset, timeout_s=0.0)
         said = found.group().decode(errors="replace").strip() if found is not None else ""
-        if said.startswith("LAB-HOST-READY") and not off:
+        if said.startswith(READY) and not off:
             self.power.keep()
-            self._open_shell(max(5.0, until - time.monotonic()))
+            open_shell(self.place.name, self.shell, max(5.0, until - time.monotonic()))
             return
-        if found is not None and not said.startswith("LAB-HOST-READY"):
-            self.power.wait(_SETTLE_S)  # let the rest of the panic be recorded
+        if found is not None and not said.startswith(READY):
+            self.power.wait(SETTLE_S)  # let the rest of the panic be recorded
         self._explain(said, off, timeout_s, record.console_offset)
 
     def _explain(self, said: str, off: bool, timeout_s: float, since: int) -> None:
-        name = self.place.name
-        evidence = Evidence(host=name, output=self.power.died(), console_tail=self.console.tail(since))
-        start = self.console.read(since, since + (1 << 20))
-        if said.startswith("(XEN)") and _XEN_BANNER.search(start):
-            reason = panic_reason(self.console.tail(since, limit=1 << 16)) or said
-            raise StepFailure(f"{name}: Xen panicked while booting: {reason}", evidence=evidence)
-        if said.startswith(("LAB-HOST-FAILED", "Kernel panic")):
-            raise InfraError(f"{name}: dom0 did not come up: {said}", evidence=evidence)
+        name, died = self.place.name, self.power.died()
+        raise_what_was_said(name, said, self.console, since, output=died)
         if off:
-            hint = f"see {self.place.qemu_log}"
-            raise InfraError(f"{name}: the machine went off while booting", hint=hint, evidence=evidence)
-        raise InfraError(f"{name}: dom0 was not ready within {timeout_s:.0f} s", evidence=evidence)
-
-    def _open_shell(self, timeout_s: float) -> None:
-        try:
-            self.shell.close()
-            self.shell.connect(timeout_s=timeout_s)
-        except HostDiedError as error:
-            raise InfraError(
-                f"{self.place.name}: dom0 is ready but its shell does not answer: {error.message}",
-                evidence=error.evidence,
-            ) from error
+            reason, hint = "the machine went off while booting", f"see {self.place.qemu_log}"
+        else:
+            reason, hint = f"dom0 was not ready within {timeout_s:.0f} s", ""
+        broke_off(name, reason, self.console, since, output=died, hint=hint)

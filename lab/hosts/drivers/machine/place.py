@@ -1,4 +1,4 @@
-"""Where an embedded host lives on disk, and the two notes kept there: what to boot next, and what was booted."""
+"""Where a host lives on disk, and the two notes kept there: what to boot next, and what was booted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class BootRecord:
     """What one power-on left for whoever uses the host: `mark` is what this boot says when it is ready.
 
     `start` is how the machine came up, `note` says it to people. `checkpoint` is the key of the checkpoint it was
-    started from, or of the one that it can be saved as once it is ready; empty when there is none.
+    started from, or of the one that it can be saved as once it is ready; empty when there is none. `token` is that of
+    the boot target which a real machine was to fetch, and `at` the Unix time of its power-on.
     """
 
     mark: str
@@ -35,6 +36,8 @@ class BootRecord:
     start: Start = "cold"
     checkpoint: str = ""
     note: str = ""
+    token: str = ""
+    at: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,19 @@ import fcntl
 import os
 import secrets
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from lab.errors import Evidence, InfraError, PowerError
 from lab.hosts.bootscript import SCRIPT
+from lab.hosts.drivers.boot.initramfs import own_files, stage_initramfs
 from lab.hosts.drivers.machine import accel, identity_channel, lan, processes, snapshot
 from lab.hosts.drivers.machine.architecture import Architecture, quoted
 from lab.hosts.drivers.machine.arm64 import Arm64
@@ -34,7 +34,6 @@ from lab.hosts.drivers.machine.qmp import Qmp
 from lab.hosts.drivers.machine.x86 import X86
 from lab.hosts.drivers.shell.identity import Identity, identity_of
 from lab.hosts.protocols import BootTarget, StartRequest
-from lab.image_formats import Entry, cpio_archive
 from lab.labfile import QemuSettings
 
 NETWORK = "192.168.77"
@@ -265,19 +264,14 @@ class QemuPower:
             (folder / name).unlink(missing_ok=True)
             if path is not None:
                 (folder / name).symlink_to(path.resolve())
+        own = _own_files(self.place, self.index, mark, identity)
+        stage_initramfs(self.place.name, target, own, folder / "initramfs")
         try:
-            with target.initramfs.open("rb") as base, (folder / "initramfs").open("wb") as staged:
-                shutil.copyfileobj(base, staged, 1 << 20)
-                for path in target.overlays:
-                    staged.write(b"\0" * (-staged.tell() % 4))  # the kernel wants each archive on a multiple of 4
-                    staged.write(path.read_bytes())
-                staged.write(b"\0" * (-staged.tell() % 4))
-                staged.write(_own_files(self.place, self.index, mark, identity))
             if target.start is StartRequest.NETBOOT:
                 script = self.arch.boot_script(self.place.name, f"http://{_BOOT_ADDRESS}", self.settings, target)
                 (folder / SCRIPT).write_text(script)
         except OSError as error:
-            raise InfraError(f"{self.place.name}: cannot prepare its initramfs: {error}") from error
+            raise InfraError(f"{self.place.name}: cannot prepare its boot script: {error}") from error
 
     def _launch(self, target: BootTarget | None, chosen: accel.Accel, memory: Memory = "own") -> int:
         """Start QEMU with its processor stopped; returns the local port of dom0's ssh."""
@@ -377,15 +371,7 @@ def _boot_service(place: Place, target: BootTarget | None) -> str:
 
 
 def _own_files(place: Place, index: int, mark: str, identity: Identity) -> bytes:
-    conf = "".join(f"{key}={value}\n" for key, value in _settings(place, index, mark).items())
-    entries: Sequence[Entry] = (
-        Entry.file("etc/lab/host.conf", conf.encode()),
-        Entry.folder("root", 0o700),
-        Entry.folder("root/.ssh", 0o700),
-        Entry.file("root/.ssh/authorized_keys", f"{identity.client_public}\n".encode(), 0o600),
-        Entry.file("etc/dropbear/dropbear_ed25519_host_key", identity.host_key_dropbear, 0o600),
-    )
-    return cpio_archive(entries)
+    return own_files(_settings(place, index, mark), identity)
 
 
 def _settings(place: Place, index: int, mark: str) -> Mapping[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lab.errors import InfraError, PowerError
-from lab.hosts.protocols import Power
+from lab.hosts.protocols import BootOrder, Power
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,18 @@ class PowerChain:
         if failed is not None:
             raise failed
         return None
+
+    def boot_from_network(self) -> None:
+        """Tell the machine's firmware to boot from the network next, by whichever switch can.
+
+        One that refuses is not fatal: the firmware's own order may be right, and a machine that never asks for its
+        boot script is told as such.
+        """
+        for link in self._links:
+            if isinstance(link.power, BootOrder):
+                with contextlib.suppress(InfraError):
+                    link.power.boot_from_network()
+                    return
 
     def _settled(self, link: Link, on: bool) -> bool:
         end = self._clock() + link.settle_s

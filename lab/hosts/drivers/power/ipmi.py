@@ -35,6 +35,10 @@ class IpmiSwitch:
             f"{self._settings.address}: the BMC says nothing of its power", evidence=Evidence(output=said[:500])
         )
 
+    def boot_from_network(self) -> None:
+        """Boot from the network at the next power-on, and only then."""
+        self.run("chassis", "bootdev", "pxe")
+
     def run(self, *words: str) -> str:
         """Run ipmitool on this BMC; returns what it says. `PowerError` when the BMC refuses or does not answer."""
         given = self._settings

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lab.errors import PowerError
-from lab.hosts.protocols import Power
+from lab.hosts.protocols import BootOrder, Power
 
 
 class Queued:
@@ -31,6 +31,12 @@ class Queued:
         """Ask when it is our turn."""
         with self._turn():
             return self._inner.get()
+
+    def boot_from_network(self) -> None:
+        """Tell the machine's firmware, if this switch can."""
+        if isinstance(self._inner, BootOrder):
+            with self._turn():
+                self._inner.boot_from_network()
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:

@@ -37,6 +37,13 @@ class RedfishSwitch:
             state = self._system().power_state
         return None if state is None else state in _ON
 
+    def boot_from_network(self) -> None:
+        """Boot from the network at the next power-on, and only then."""
+        with self._told():
+            self._system().set_system_boot_options(
+                target=sushy.BootSource.PXE, enabled=sushy.BootSourceOverrideEnabled.ONCE
+            )
+
     def _system(self) -> Any:
         given = self._settings
         verify: bool | str = str(Path(given.ca)) if given.ca else given.verify
