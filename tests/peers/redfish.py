@@ -8,13 +8,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from servers import free_port
 
-from peers.machine import SwitchedMachine
+from peers.machine import Switchable
 
 USER, PASSWORD = "lab", "s3cret"
 UUID = "58893887-894c-2487-6389-841168418919"
@@ -22,17 +22,18 @@ UUID = "58893887-894c-2487-6389-841168418919"
 # The emulator's own file of fake systems is its persistent state; it runs a machine's power by a table in memory, so
 # what it says is mirrored into the machine by a callback that the emulator is started with.
 _START = """
-import pathlib, sys
+import subprocess, sys
 from sushy_tools.emulator import main
 from sushy_tools.emulator.resources.systems import fakedriver
-state, lie = pathlib.Path({state!r}), {lie!r}
+program, lie = {program!r}, {lie!r}
 real_set = fakedriver.FakeDriver.set_power_state
 def set_power_state(self, identity, reset):
     if not lie:
         real_set(self, identity, reset)
-        state.write_text("1" if reset in ("On", "ForceOn", "GracefulRestart", "ForceRestart") else "0")
+        on = reset in ("On", "ForceOn", "GracefulRestart", "ForceRestart")
+        subprocess.run([program, "on" if on else "off"], check=True)
 def get_power_state(self, identity):
-    return "On" if state.read_text().strip() == "1" else "Off"
+    return "Off" if subprocess.run([program, "status"]).returncode else "On"
 fakedriver.FakeDriver.set_power_state = set_power_state
 fakedriver.FakeDriver.get_power_state = get_power_state
 sys.argv = ["sushy-emulator", "--config", {config!r}]
@@ -41,8 +42,8 @@ main.main()
 
 
 @contextmanager
-def redfish_bmc(folder: Path, machine: SwitchedMachine, *, lie: bool = False) -> Iterator[str]:
-    """A BMC that switches the machine; its URL."""
+def redfish_bmc(folder: Path, machine: Switchable, *, lie: bool = False, prefix: Sequence[str] = ()) -> Iterator[str]:
+    """A BMC that switches the machine; its URL. `prefix` is the beginning of its command line (to run it elsewhere)."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     users = folder / "users"
@@ -64,11 +65,11 @@ SUSHY_EMULATOR_FAKE_SYSTEMS = [
 ]
 """
     )
-    program = _START.format(state=str(machine.state), lie=lie, config=str(config))
+    program = _START.format(program=str(machine.program), lie=lie, config=str(config))
     log = folder / "log"
     with log.open("wb") as output:
         running = subprocess.Popen(
-            [sys.executable, "-c", program], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            [*prefix, sys.executable, "-c", program], stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -76,6 +77,11 @@ SUSHY_EMULATOR_FAKE_SYSTEMS = [
         while True:
             assert running.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()
+            if prefix:  # it cannot be seen from here
+                if "Running on" in log.read_text():
+                    break
+                time.sleep(0.1)
+                continue
             try:
                 token = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
                 asked = urllib.request.Request(f"{url}/redfish/v1/Systems", headers={"Authorization": f"Basic {token}"})

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,14 +41,16 @@ class SerialPort:
 
 
 @contextmanager
-def console_server(folder: Path, *, telnet: bool = False, port: int = 0) -> Iterator[SerialPort]:
-    """A ser2net with one port."""
+def console_server(
+    folder: Path, *, telnet: bool = False, port: int = 0, device: str = "", prefix: Sequence[str] = ()
+) -> Iterator[SerialPort]:
+    """A ser2net with one port, to a new line or to `device`. `prefix` is the beginning of its command line."""
     assert shutil.which("ser2net") or Path("/usr/sbin/ser2net").exists(), "apt install ser2net"
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
-    device = os.ttyname(theirs)
+    device = device or os.ttyname(theirs)
     accepter = f"{'telnet,' if telnet else ''}tcp,127.0.0.1,{port}"
     config = folder / "ser2net.yaml"
     config.write_text(
@@ -58,7 +60,7 @@ def console_server(folder: Path, *, telnet: bool = False, port: int = 0) -> Iter
     program = shutil.which("ser2net") or "/usr/sbin/ser2net"
     with (folder / "log").open("wb") as output:
         running = subprocess.Popen(
-            [program, "-n", "-d", "-c", str(config), "-P", str(folder / "pid")],
+            [*prefix, program, "-n", "-d", "-c", str(config), "-P", str(folder / "pid")],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
     try:
@@ -66,6 +68,8 @@ def console_server(folder: Path, *, telnet: bool = False, port: int = 0) -> Iter
         while True:
             assert running.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < end, (folder / "log").read_text()
+            if prefix:  # it cannot be seen from here; whoever connects too early tries again
+                break
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break

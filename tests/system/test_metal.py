@@ -10,7 +10,7 @@ import sys
 import threading
 import tty
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import metal_machine
 import pytest
 from lab_cli import image_cache
 from metal_room import BOOT_URL, LAB, Room, address, programs_missing, wait_for
-from peers import ipmi
+from peers import ipmi, redfish, snmp
+from peers.ser2net import console_server
 
 pytestmark = [pytest.mark.system, pytest.mark.proof, pytest.mark.timeout(1800)]
 
@@ -76,6 +77,13 @@ class Metal:
         print(done.stderr)
         return done
 
+    def tell(self) -> None:
+        """What was seen, for the test's report."""
+        console = self.home / "hosts" / "metal1" / "console.log"
+        logs = [console, *self.room.folder.glob("*.out"), self.room.folder / "dnsmasq.log"]
+        for log in logs:
+            print(log, log.read_text(errors="replace")[-4000:] if log.exists() else "(none)")
+
     def flight(self, *words: str) -> tuple[int, dict[str, Any]]:
         done = self.lab("flight", "run", "--jobs", PV, "--json", *words)
         assert done.stdout, done.stderr
@@ -109,33 +117,55 @@ if words[-1:] == ["status"]: sys.exit(0 if machine.pid() is not None else 1)
     return Button(program)
 
 
-@pytest.fixture
-def metal(tmp_path: Path) -> Iterator[Metal]:
-    """A machine behind a BMC: its power is IPMI, its console serial over LAN, and it boots from the network."""
-    assert not (gone := programs_missing(["dnsmasq", "ipmi_sim", "ipmitool", "nsenter", "ip"])), gone
-    with ExitStack() as stack:
-        room = Room(tmp_path / "room")
-        stack.callback(room.close)
-        room.open(1)
-        cable = SerialCable()
-        stack.callback(cable.close)
-        machine = room.machine(1, serial=f"serial,id=serial0,path={cable.ends[0]}")
-        button = a_button(tmp_path, machine)
-        port = stack.enter_context(ipmi.ipmi_bmc(tmp_path / "bmc", button, sol=cable.ends[1], prefix=room.command()))
-        home = tmp_path / "lab"
-        home.mkdir(mode=0o700)
-        (home / "images").symlink_to(image_cache())
-        secrets = home / "secrets.toml"
-        secrets.write_text(f'bmc = "{ipmi.PASSWORD}"\n')
-        secrets.chmod(0o600)
-        lab_file = tmp_path / "metal.toml"
-        lab_file.write_text(
-            f"""
+IPMI = """
+[[host.driver.power]]
+method = "ipmi"
+address = "127.0.0.1"
+port = {port}
+user = "lab"
+password = "bmc"
+cipher_suite = 3
+privilege = "ADMINISTRATOR"
+"""
+REDFISH = """
+[[host.driver.power]]
+method = "redfish"
+url = "{url}"
+user = "lab"
+password = "redfish"
+"""
+PDU = """
+[[host.driver.power]]
+method = "snmp"
+address = "127.0.0.1"
+port = {port}
+outlet = 4
+version = "3"
+user = "lab"
+auth_password = "auth"
+privacy_password = "privacy"
+"""
+SOL = """
+[host.driver.console]
+method = "ipmi-sol"
+address = "127.0.0.1"
+port = {port}
+user = "lab"
+password = "bmc"
+cipher_suite = 3
+"""
+TCP = """
+[host.driver.console]
+method = "tcp"
+address = "127.0.0.1"
+port = {port}
+"""
+HOST = """
 [lab]
 name = "metal"
 
 [boot]
-url = "{BOOT_URL.removesuffix("/boot")}"
+url = "{url}"
 
 [[host]]
 name = "metal1"
@@ -144,36 +174,59 @@ flags = ["hvm"]
 
 [host.driver]
 method = "metal"
-address = "{address(1)}/24"
-gateway = "{LAB}"
-
-[[host.driver.power]]
-method = "ipmi"
-address = "127.0.0.1"
-port = {port}
-user = "{ipmi.USER}"
-password = "bmc"
-cipher_suite = 3
-privilege = "ADMINISTRATOR"
-
-[host.driver.console]
-method = "ipmi-sol"
-address = "127.0.0.1"
-port = {port}
-user = "{ipmi.USER}"
-password = "bmc"
-cipher_suite = 3
+address = "{address}/24"
+gateway = "{gateway}"
 
 [host.driver.boot]
 method = "network"
-mac = "{machine.mac}"
+mac = "{mac}"
+asks_within_s = 60
 """
-        )
+
+
+def reached(how: str, stack: ExitStack, folder: Path, room: Room, button: Button, line: str) -> str:
+    """What switches the machine and serves its console, started in the room; its part of the lab's file."""
+    here = room.command()
+    if how == "ipmi":
+        port = stack.enter_context(ipmi.ipmi_bmc(folder / "bmc", button, sol=line, prefix=here))
+        return IPMI.format(port=port) + SOL.format(port=port)
+    server = stack.enter_context(console_server(folder / "console", device=line, prefix=here))
+    if how == "redfish":
+        url = stack.enter_context(redfish.redfish_bmc(folder / "bmc", button, prefix=here))
+        return REDFISH.format(url=url) + TCP.format(port=server.port)
+    port, _ = stack.enter_context(snmp.snmp_pdu(folder / "pdu", {4: button}, prefix=here))
+    return PDU.format(port=port) + TCP.format(port=server.port)
+
+
+@contextmanager
+def a_metal_lab(how: str, folder: Path, *, boot: str = "n") -> Iterator[Metal]:
+    """A machine behind a BMC or a PDU, with a console server or serial over LAN, which boots from the network."""
+    assert not (gone := programs_missing(["dnsmasq", "ipmi_sim", "ipmitool", "ser2net", "snmpd", "nsenter", "ip"])), (
+        gone
+    )
+    with ExitStack() as stack:
+        room = Room(folder / "room")
+        stack.callback(room.close)
+        room.open(1)
+        cable = SerialCable()
+        stack.callback(cable.close)
+        machine = room.machine(1, serial=f"serial,id=serial0,path={cable.ends[0]}", boot=boot)
+        button = a_button(folder, machine)
+        parts = reached(how, stack, folder, room, button, cable.ends[1])
+        home = folder / "lab"
+        home.mkdir(mode=0o700)
+        (home / "images").symlink_to(image_cache())
+        secrets = home / "secrets.toml"
+        known = {"bmc": ipmi.PASSWORD, "redfish": redfish.PASSWORD, "auth": snmp.AUTH, "privacy": snmp.PRIVACY}
+        secrets.write_text("".join(f'{name} = "{value}"\n' for name, value in known.items()))
+        secrets.chmod(0o600)
+        lab_file = folder / "metal.toml"
+        own = HOST.format(url=BOOT_URL.removesuffix("/boot"), address=address(1), gateway=LAB, mac=machine.mac)
+        lab_file.write_text(own + parts)
         made = Metal(room, home, lab_file, machine)
         environment = {**os.environ, "LAB_HOME": str(home), "LAB_FILE": str(lab_file)}
-        room.start(
-            sys.executable, "-m", "lab.cli", "boot-service", "--host", str(LAB), "--port", "8090", env=environment
-        )
+        serve = ["boot-service", "--host", str(LAB), "--port", "8090"]
+        room.start(sys.executable, "-m", "lab.cli", *serve, env=environment)
         stack.callback(_drop, home)
         yield made
 
@@ -187,16 +240,22 @@ def _drop(home: Path) -> None:
     drop_console(place.folder, place.uuid)
 
 
-def test_a_flight_passes_on_a_machine_behind_a_bmc(metal: Metal) -> None:
-    code, flight = metal.flight()
-    print(json.dumps(flight, indent=1)[:6000])
-    if code:
-        console = metal.home / "hosts" / "metal1" / "console.log"
-        print(console.read_bytes()[-6000:].decode(errors="replace") if console.exists() else "(no console)")
-        for log in [*metal.room.folder.glob("*.out"), metal.room.folder / "dnsmasq.log"]:
-            print(log, log.read_text(errors="replace")[-3000:] if log.exists() else "")
-    assert code == 0
-    (job,) = flight["jobs"]
-    assert job["status"] == "pass"
-    assert metal.machine.pid() is None  # and it is off again
-    wait_for(metal.home / "hosts" / "metal1" / "console.log", "LAB-HOST-READY", 1)
+@pytest.mark.parametrize("how", ["ipmi", "redfish", "pdu"])
+def test_a_flight_passes_on_a_machine_that_is_reached_as_a_real_one(how: str, tmp_path: Path) -> None:
+    with a_metal_lab(how, tmp_path) as metal:
+        code, flight = metal.flight()
+        (job,) = flight["jobs"]
+        if code:
+            metal.tell()
+        assert (code, job["status"]) == (0, "pass"), job["reason"]
+        assert metal.machine.pid() is None  # and it is off again
+        wait_for(metal.home / "hosts" / "metal1" / "console.log", "LAB-HOST-READY", 1)
+
+
+def test_a_machine_that_ignores_its_boot_order_is_broken_and_its_job_is_freed(tmp_path: Path) -> None:
+    with a_metal_lab("ipmi", tmp_path, boot="c") as metal:
+        code, flight = metal.flight()
+        (job,) = flight["jobs"]
+        assert (code, job["status"]) == (3, "broken")
+        assert "did not ask for its boot script within 60 s" in job["reason"]
+        assert metal.machine.pid() is None
