@@ -17,8 +17,8 @@ def create_boot_service(home: Path) -> FastAPI:
     app.state.boot = BootStore(home / "boot")
 
     def alive() -> Response:
-        """Say which lab this is: by where its home is."""
-        return PlainTextResponse(f"{home}\n")
+        """Say that it is there, and nothing of the lab: the network of the machines is not trusted with more."""
+        return PlainTextResponse("ok\n")
 
     app.include_router(boot.router)
     app.add_api_route("/healthz", alive)

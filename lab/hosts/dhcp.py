@@ -60,7 +60,7 @@ def dnsmasq_config(net: BootNetwork, machines: Sequence[Reservation]) -> str:
     proxy = net.mode == "proxy"
     given = f"{net.network.network_address},proxy" if proxy else f"{net.network.network_address},static"
     lines = [
-        "# Written by `lab host dnsmasq-config`; changes are lost.",
+        "# Written by `lab dhcp-config`; changes are lost.",
         "port=0",  # no DNS
         f"interface={net.interface}",
         "bind-interfaces",

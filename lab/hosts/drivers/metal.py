@@ -21,6 +21,7 @@ from lab.hosts.drivers.guest.xl import XlToolstack
 from lab.hosts.drivers.machine.place import Place
 from lab.hosts.drivers.power import open_power
 from lab.hosts.drivers.power.chain import PowerChain
+from lab.hosts.drivers.power.remembered import Remembered
 from lab.hosts.drivers.shell.identity import identity_of
 from lab.hosts.drivers.shell.ssh import Endpoint, SshShell
 from lab.hosts.protocols import DEFAULT_TOOLSTACK, Guard, Trace, no_guard, no_trace
@@ -35,6 +36,7 @@ class MetalPower:
     switches: PowerChain
     arm: Callable[[], None]
     disarm: Callable[[], None]
+    forget: Callable[[], None] = lambda: None
 
     def set(self, on: bool) -> None:
         """Switch. A machine that is on already boots nothing new."""
@@ -43,7 +45,10 @@ class MetalPower:
                 self.arm()
         else:
             self.disarm()
-        self.switches.set(on)
+        try:
+            self.switches.set(on)
+        finally:
+            self.forget()
 
     def get(self) -> bool | None:
         """What the switches say."""
@@ -105,6 +110,7 @@ def open_host(lab: LabFile, name: str, home: Path, toolstack: str = DEFAULT_TOOL
         name, settings.console, secrets, place.folder, place.socket("x").removesuffix(".x"), place.uuid, guard=guard
     )
     switches = open_power(settings.power, secrets, home)
+    seen = Remembered(switches)
 
     def endpoint() -> Endpoint | None:
         if place.boot() is None:
@@ -118,7 +124,7 @@ def open_host(lab: LabFile, name: str, home: Path, toolstack: str = DEFAULT_TOOL
         record = place.boot()
         return console.tail(record.console_offset if record is not None else 0)
 
-    shell = SshShell(name, endpoint, alive=switches.get, tail=tail, guard=guard, trace=attention.trace)
+    shell = SshShell(name, endpoint, alive=seen.get, tail=tail, guard=guard, trace=attention.trace)
     boot = NetworkBoot(
         place=place,
         settings=settings.boot,
@@ -127,6 +133,7 @@ def open_host(lab: LabFile, name: str, home: Path, toolstack: str = DEFAULT_TOOL
         base=f"{lab.boot.url}/boot",
         store=BootStore(home / "boot"),
         power=switches,
+        alive=seen.get,
         console=console,
         shell=shell,
         guard=guard,
@@ -139,7 +146,7 @@ def open_host(lab: LabFile, name: str, home: Path, toolstack: str = DEFAULT_TOOL
                 return XlToolstack(shell, name, feed, guard)
             case "libvirt":
                 daemon = Libvirtd(
-                    name, shell, place.socket("libvirt"), shell.dial, alive=switches.get, guard=guard,
+                    name, shell, place.socket("libvirt"), shell.dial, alive=seen.get, guard=guard,
                     trace=attention.trace,
                 )  # fmt: skip
                 return LibvirtToolstack(shell, name, feed, daemon, guard)
@@ -149,7 +156,7 @@ def open_host(lab: LabFile, name: str, home: Path, toolstack: str = DEFAULT_TOOL
     return MetalHost(
         name=name,
         address=str(address.ip),
-        power=MetalPower(switches, boot.arm, boot.disarm),
+        power=MetalPower(switches, boot.arm, boot.disarm, seen.forget),
         console=console,
         boot=boot,
         shell=shell,

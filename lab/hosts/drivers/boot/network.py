@@ -51,6 +51,7 @@ class NetworkBoot:
     base: str
     store: BootStore
     power: Power
+    alive: Callable[[], bool | None]
     console: RecordedConsole
     shell: SshShell
     guard: Guard = no_guard
@@ -109,7 +110,7 @@ class NetworkBoot:
                 self._never_asked(record)
             if now >= next_power:
                 next_power = now + _ASK_POWER_EVERY_S
-                if self.power.get() is False:
+                if self.alive() is False:
                     self.wait(SETTLE_S)
                     raise _OffError
 
@@ -187,6 +188,8 @@ class NetworkBoot:
         reason = "the machine went off while booting" if off else f"dom0 was not ready within {timeout_s:.0f} s"
         if not off and self.console.offset() == since:
             reason += ", and its console has said nothing since power-on"
+        if gaps := self.console.gaps(since):
+            reason += f"; {gaps[-1]}"
         broke_off(name, f"{reason}; {far}", self.console, since, output=far)
 
 
