@@ -35,6 +35,8 @@ class Product:
     broken: dict[str, int] = field(default_factory=dict)
     """how often a job at that commit breaks before it works"""
     recipe: str = ""
+    says: str = "the guest lost 4 pages"
+    """what a bad commit fails with; `{host}` is the name of the host"""
     lucky: Callable[[], bool] = lambda: False
     """whether a bad commit passes this time"""
 
@@ -53,7 +55,7 @@ def _work(ctx: StepContext) -> None:
         PRODUCT.broken[commit] -= 1
         raise InfraError("the disk is full")
     if PRODUCT.bad.intersection(_commits(ctx)) and not PRODUCT.lucky():
-        raise StepFailure("the guest lost 4 pages")
+        raise StepFailure(PRODUCT.says.format(host=ctx.host().name))
 
 
 def _commits(ctx: StepContext) -> list[str]:

@@ -89,6 +89,11 @@ def present_hosts(session: Session) -> list[Host]:
     return [_host(row) for row in session.scalars(select(HostRow).where(HostRow.present).order_by(HostRow.name))]
 
 
+def host_names(session: Session) -> list[str]:
+    """The names of all hosts, those that have left the lab's file among them."""
+    return list(session.scalars(select(HostRow.name)))
+
+
 def absent_hosts(session: Session) -> dict[str, Host]:
     """Hosts that have left the lab's file but are not free: somebody still has them, or they are being cleaned.
 

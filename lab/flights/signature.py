@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from lab.flights.plain_text import clean
@@ -28,20 +29,37 @@ _PLACES: Final = (
 _SPACE: Final = re.compile(r"\s+")
 
 
-def normalise(text: str) -> str:
+def normalise(text: str, hosts: Iterable[str] = ()) -> str:
     """The text in small letters, with placeholders for numbers, times, addresses, paths, domains and the like.
 
+    `hosts` are the names of the lab's hosts, which are left out, too: a failure is the same wherever it is seen.
     Idempotent. At most `LONGEST` characters.
 
     >>> normalise("d3v0 lost 17 pages at 0xffff82d0, see /tmp/a.log (after 4.5 s)")
     '<dom> lost <n> pages at <hex>, see <path> (after <n> s)'
+    >>> normalise("sabro0: no answer from pinot1", ["sabro0", "pinot1"])
+    '<host>: no answer from <host>'
     """
     flat = _SPACE.sub(" ", clean(text[: 8 * LONGEST])).strip().lower()
-    for pattern, placeholder in _PLACES:
-        flat = pattern.sub(placeholder, flat)
-    return flat[:LONGEST].rstrip()
+    named = _named(hosts)
+    # What is left when a placeholder has taken its place, or the text was cut, may be one more thing to replace.
+    # It ends: a replacement takes digits, slashes or colons away and brings none.
+    before = None
+    while flat != before:
+        before = flat
+        if named is not None:
+            flat = named.sub("<host>", flat)
+        for pattern, placeholder in _PLACES:
+            flat = pattern.sub(placeholder, flat)
+        flat = flat[:LONGEST].rstrip()
+    return flat
 
 
-def signature(text: str) -> str:
+def _named(hosts: Iterable[str]) -> re.Pattern[str] | None:
+    names = sorted({name.lower() for name in hosts if name}, key=lambda name: (-len(name), name))
+    return re.compile(rf"(?<![\w<>-])(?:{'|'.join(map(re.escape, names))})(?![\w<>-])") if names else None
+
+
+def signature(text: str, hosts: Iterable[str] = ()) -> str:
     """A short name (16 hex digits) of what a failure says; the same for texts that `normalise` makes equal."""
-    return hashlib.sha256(normalise(text).encode()).hexdigest()[:16]
+    return hashlib.sha256(normalise(text, hosts).encode()).hexdigest()[:16]

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from lab.context import Lab
-from lab.db import judging, regressions
+from lab.db import hosts, judging, regressions
 from lab.db.judging import Versions
 from lab.errors import ConfigError
 from lab.flights.regression_life import (
@@ -36,10 +36,11 @@ def record_verdict(session: Session, lab: Lab, branch: str, versions: Versions, 
     seen = judging.what_came_of(session, same, tests)
     texts = regressions.failure_texts(session, same, tests)
     failed = []
+    names = hosts.host_names(session) if found else []
     for one in found:
         text = texts.get((one.seen_in or verdict.flight, one.job, one.testid), "")
         fails = sum(status in ("fail", "broken") for status in seen.get(one.signature, {}).values())
-        failed.append(Failed(finding=one, text=text, signature=signature(text), fails=max(1, fails)))
+        failed.append(Failed(finding=one, text=text, signature=signature(text, names), fails=max(1, fails)))
     passed = passed_tests(seen, same)
     changes = after_verdict(known, failed, passed, branch=branch, flight=verdict.flight, now=now)
     return [
@@ -49,10 +50,12 @@ def record_verdict(session: Session, lab: Lab, branch: str, versions: Versions, 
 
 def note_failures(session: Session, lab: Lab, *, attempt: int, branch: str, flight: int, job: str) -> None:
     """Remember the messages of an attempt that has ended, so that it is known when each appeared first."""
-    for testid, text in regressions.bad_steps(session, attempt):
+    bad = regressions.bad_steps(session, attempt)
+    names = hosts.host_names(session) if bad else []
+    for testid, text in bad:
         regressions.note_failure(
-            session, signature=signature(text), branch=branch, job=job, testid=testid, flight=flight, sample=text,
-            now=lab.clock(),
+            session, signature=signature(text, names), branch=branch, job=job, testid=testid, flight=flight,
+            sample=text, now=lab.clock(),
         )  # fmt: skip
 
 

@@ -170,6 +170,23 @@ def test_a_message_is_known_from_any_flight(make_world: Callable[..., World]) ->
 
 
 @ONE
+def test_the_same_failure_on_another_host_is_the_same(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    world.run()
+    monkeypatch.setattr(PRODUCT, "says", "{host}: the guest lost 4 pages")
+    PRODUCT.bad |= {world.commits[3]}
+    world.tip(world.commits[3])
+    world.run()
+    (one,) = of(world.lab)
+    assert not one.sample.startswith("the guest")
+    assert one.signature == signature("<host>: the guest lost 4 pages")
+    with world.lab.reads() as session:
+        assert tell_regression(session, world.lab, one.id).first_seen is not None
+
+
+@ONE
 def test_the_commands(make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
     from lab.cli import main, regression, render
 
