@@ -9,11 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from lab.cli import main
-from lab.errors import ConfigError, LabBug
+from lab.errors import ConfigError, InfraError, LabBug
 from lab.hosts.drivers import LabMachines, embedded, metal
 from lab.hosts.drivers.boot.store import BootStore
 from lab.hosts.drivers.metal import MetalPower
 from lab.hosts.drivers.power.chain import Link, PowerChain
+from lab.hosts.drivers.power.remembered import Remembered
 from lab.hosts.fakes import FakePower
 from lab.labfile import LabFile, load_lab_file
 
@@ -163,3 +164,25 @@ def test_the_boot_service_hands_out_what_is_armed(tmp_path: Path) -> None:
     assert last[0] == 200
     assert "its own disk" in again[1]  # it has all it needs: the next boot is its own
     assert [json.loads(json.dumps(note.what)) for note in store.notes(token)] == ["boot.ipxe", "kernel", "initramfs"]
+
+
+def test_a_bmc_is_asked_seldom_and_its_hiccups_are_no_answer() -> None:
+    now = [0.0]
+    fake = FakePower(on=True)
+    seen = Remembered(fake, clock=lambda: now[0], fresh_s=15)
+    assert seen.get() is True
+    fake.on = False
+    assert seen.get() is True  # as it was lately
+    seen.forget()
+    assert seen.get() is False
+    now[0] += 16
+    silent = Remembered(_Silent(), clock=lambda: now[0])
+    assert silent.get() is None
+
+
+class _Silent:
+    def set(self, on: bool) -> None:
+        raise AssertionError
+
+    def get(self) -> bool | None:
+        raise InfraError("the BMC does not answer")
