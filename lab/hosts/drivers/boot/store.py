@@ -105,6 +105,8 @@ class BootStore:
 
     def note(self, token: str, what: str, by: str) -> None:
         """Remember that something of a target was asked for."""
+        if not _TOKEN.fullmatch(token):
+            return
         path = self.root / "targets" / token / _NOTES
         line = json.dumps({"at": self.clock(), "what": what[:64], "by": by[:64]}) + "\n"
         with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
