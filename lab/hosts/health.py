@@ -14,6 +14,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
+from lab.hosts.hardware import Fault, Severity
 from lab.hosts.model import Health
 
 LAB: Final = "lab"
@@ -188,8 +189,30 @@ def power_failed(health: Health, reason: str, *, during: str = "", by_lab: bool)
         case Health.QUARANTINED | Health.MAINTENANCE | Health.RETIRED:
             return None
     evidence: dict[str, object] = {"power": reason}
+    return Verdict(health=Health.QUARANTINED, reason=reason, evidence=evidence | ({"jobs": [during]} if during else {}))
+
+
+def hardware_failed(health: Health, faults: Sequence[Fault], *, during: str = "", by_lab: bool) -> Verdict | None:
+    """What faults of its hardware make of a host's health; None: nothing, or it is in the hands of people.
+
+    A critical one quarantines it, a warning makes a good host suspect. `during` is the job meanwhile, as flight.job.
+    """
+    critical = [fault for fault in faults if fault.severity is Severity.CRITICAL]
+    match health:
+        case Health.GOOD | Health.SUSPECT | Health.BURN_IN:
+            pass
+        case Health.QUARANTINED if by_lab and critical:
+            pass
+        case Health.QUARANTINED | Health.MAINTENANCE | Health.RETIRED:
+            return None
+    if not critical and not (faults and health is Health.GOOD):
+        return None
+    worst = (critical or list(faults))[0]
+    evidence: dict[str, object] = {"hardware": [f"{fault.source}: {fault.line}" for fault in faults[:20]]}
     return Verdict(
-        health=Health.QUARANTINED, reason=reason, evidence=evidence | ({"jobs": [during]} if during else {})
+        health=Health.QUARANTINED if critical else Health.SUSPECT,
+        reason=f"its hardware tells of a fault ({worst.source}): {worst.line}",
+        evidence=evidence | ({"jobs": [during]} if during else {}),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -15,7 +15,8 @@ from lab.db import session as db
 from lab.db.tables import AttemptRow
 from lab.flights.status import JobStatus
 from lab.hosts.durations import host_class
-from lab.hosts.health import LAB, Tally, Verdict, judge, power_failed
+from lab.hosts.hardware import Fault, new_faults
+from lab.hosts.health import LAB, Tally, Verdict, hardware_failed, judge, power_failed
 from lab.hosts.model import Health
 from lab.services.give_back import give_back
 
@@ -67,6 +68,20 @@ def note_power_failure(session: Session, lab: Lab, name: str, reason: str, *, du
         _apply(session, lab, name, verdict)
     else:
         log.warning("%s (%s): %s", name, host.health.value, reason)
+
+
+def note_hardware(session: Session, lab: Lab, name: str, faults: Sequence[Fault], *, during: str = "") -> None:
+    """A host's hardware tells of faults. What was evidence for an earlier change of health is not held against it."""
+    told: set[str] = set()
+    for change in hosts.health_history(session, name):
+        if isinstance(lines := change.evidence.get("hardware"), list):
+            told.update(str(line).partition(": ")[2] for line in lines)
+    fresh = new_faults(faults, told)
+    host = hosts.find_host(session, name)
+    by_lab = health.changed_by_lab(session, name)
+    verdict = hardware_failed(host.health, fresh, during=during, by_lab=by_lab)
+    if verdict is not None:
+        _apply(session, lab, name, verdict)
 
 
 def _apply(session: Session, lab: Lab, name: str, verdict: Verdict) -> None:

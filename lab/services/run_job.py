@@ -27,9 +27,11 @@ from lab.flights.runvars import Runvars
 from lab.flights.status import JobStatus, StepStatus, job_status_of, step_status_of
 from lab.flights.steps import SkipStep, Step, find_step
 from lab.flights.xsm import parse_avc
+from lab.hosts.hardware import Fault
 from lab.hosts.protocols import DEFAULT_TOOLSTACK, Guard, HostAccess
 from lab.services.heartbeat import process_name
 from lab.services.hold import Hold, either
+from lab.services.judge_host import note_hardware
 from lab.services.settle import settle_attempt
 from lab.services.sites import note_answer
 from lab.services.step_context import JobStep, StepLog
@@ -295,8 +297,12 @@ class _Run:
     def _watching(self) -> Guard:
         """The guard of all hosts; one for the whole job, so that what happens between two steps is seen, too."""
         if self.watch is None:
-            self.watch = HostWatch(self.hosts.values())
+            self.watch = HostWatch(self.hosts.values(), self._hardware)
         return self.watch.guard
+
+    def _hardware(self, host: str, faults: Sequence[Fault]) -> None:
+        with self.lab.sessions.begin() as session:
+            note_hardware(session, self.lab, host, faults, during=f"{self.row.flight}.{self.row.job}")
 
     def _failure(self, step: StepResult, line: Line, log: StepLog, error: Exception) -> StepResult:
         if isinstance(error, StepFailure | HostDiedError) and self.watch is not None and not line.setup:

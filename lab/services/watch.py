@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from lab.errors import Evidence, HostDiedError, LabError, StepFailure
+from lab.hosts.hardware import Fault, HardwareMatcher
 from lab.hosts.protocols import HostAccess
 from lab.hosts.symptoms import FatalMatcher, Symptom, panic_reason
 
@@ -33,14 +34,23 @@ class _Watched:
     def __init__(self, host: HostAccess) -> None:
         self.host = host
         self.matcher = FatalMatcher()
+        self.hardware = HardwareMatcher()
         self.offset = host.console.offset()
         self.symptom: Symptom | None = None
 
 
-class HostWatch:
-    """Guards a step against hosts that died under it. Looking is cheap and happens at most twice a second."""
+def _forget(host: str, faults: Sequence[Fault]) -> None:
+    """Nobody is told."""
 
-    def __init__(self, hosts: Iterable[HostAccess]) -> None:
+
+class HostWatch:
+    """Guards a step against hosts that died under it. Looking is cheap and happens at most twice a second.
+
+    `tell` hears of faults of a host's hardware that its console shows; they end no step.
+    """
+
+    def __init__(self, hosts: Iterable[HostAccess], tell: Callable[[str, Sequence[Fault]], None] = _forget) -> None:
+        self._tell = tell
         self._watched = [_Watched(host) for host in hosts]
         self._next = 0.0
         self._lock = threading.Lock()
@@ -72,6 +82,8 @@ class HostWatch:
         host = watched.host
         data = host.console.read(watched.offset)
         watched.offset += len(data)
+        if data and (faults := watched.hardware.feed(data)):
+            self._tell(host.name, faults)
         if data and watched.symptom is None:
             watched.symptom = watched.matcher.feed(data)
             if watched.symptom is not None:

@@ -27,10 +27,12 @@ from lab.flights import checks
 from lab.flights.model import JobSpec
 from lab.flights.status import JobStatus
 from lab.flights.steps import StepContext
+from lab.hosts.hardware import console_faults
 from lab.hosts.health import Rules
 from lab.hosts.model import Health, HostState
 from lab.services.clean_host import clean_host
 from lab.services.host_health import drain_host, quarantine_host, return_host
+from lab.services.judge_host import note_hardware
 from lab.services.run_job import run_job
 from lab.services.settle import abort_flight
 from lab.services.tend_hosts import tend_hosts
@@ -410,3 +412,33 @@ def test_bad_input_is_refused(lab: Lab, deed: Any, arguments: dict[str, Any], to
 def test_there_is_no_such_host(lab: Lab) -> None:
     with lab.sessions.begin() as session, pytest.raises(Exception, match="there is no host"):
         quarantine_host(session, lab, "nobody", why="x", actor="ann")
+
+
+def test_a_machine_check_on_the_console_quarantines_the_host(lab: Lab) -> None:
+    """With the line and the job as evidence. The job itself goes on, and what was told once is not told again."""
+    line = b"[   12.3] EDAC MC0: 1 UE memory read error on DIMM_A1"
+
+    def breaks_a_dimm(ctx: StepContext) -> None:
+        machines = lab.machines
+        assert isinstance(machines, FakeMachines)
+        machines[ctx.host().name].console.says(line + b"\r\n")
+        ctx.guard()
+
+    flight = submit(lab, spec("one", doing(breaks_a_dimm), all_hostflags='name == "h1"'))
+    run_all(lab)
+    (job,) = flight_of(lab, flight).jobs
+    assert job.status is JobStatus.PASS, job.reason
+    state, reason = health(lab, "h1")
+    assert state is Health.QUARANTINED
+    assert "EDAC MC0: 1 UE" in reason
+    with lab.reads() as session:
+        change = hosts.health_history(session, "h1")[0]
+    assert change.evidence == {"hardware": [f"console: {line.decode()}"], "jobs": [f"{flight}.one"]}
+    with lab.sessions.begin() as session:
+        return_host(session, lab, "h1", why="a new DIMM", actor="ann", at_once=True)
+    with lab.sessions.begin() as session:
+        note_hardware(session, lab, "h1", console_faults(line + b"\n"))
+    assert health(lab, "h1")[0] is Health.GOOD
+    with lab.sessions.begin() as session:
+        note_hardware(session, lab, "h1", console_faults(line.replace(b"12", b"99") + b"\n"))
+    assert health(lab, "h1")[0] is Health.QUARANTINED

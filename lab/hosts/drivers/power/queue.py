@@ -52,3 +52,7 @@ class Queued:
                         raise PowerError(f"{self._device} was in use by others for {self._wait_s:g} s") from None
                     time.sleep(0.02)
             yield
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Our turn with the device, for what is neither switching nor asking for its power."""
+        return self._turn()

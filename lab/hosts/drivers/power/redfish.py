@@ -70,3 +70,11 @@ class RedfishSwitch:
             raise PowerError(f"{self._settings.url}: the BMC says {error.status_code}: {str(error)[:300]}") from error
         except (exceptions.SushyError, requests.RequestException) as error:
             raise InfraError(f"{self._settings.url}: the BMC does not answer: {str(error)[:300]}") from error
+
+    def health(self) -> list[tuple[str, object]]:
+        """`Status.Health` of the system, its processors and its memory, as the service tells it (None: untold)."""
+        with self._told():
+            told = self._system().json
+        parts = {"system": told, "processors": told.get("ProcessorSummary"), "memory": told.get("MemorySummary")}
+        states = {part: (given or {}).get("Status") or {} for part, given in parts.items()}
+        return [(part, state.get("HealthRollup") or state.get("Health")) for part, state in states.items()]
