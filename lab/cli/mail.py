@@ -11,6 +11,7 @@ from rich.text import Text
 from lab.cli.opening import open_lab
 from lab.cli.render import ago, json_option, output, print_json
 from lab.db import mails
+from lab.db.board import LARGEST_ID
 from lab.errors import ConfigError
 from lab.flights.plain_text import clean
 from lab.flights.report_mail import ADDRESS, mail_text, new_mail
@@ -69,7 +70,7 @@ def send() -> None:
 
 
 @mail.command()
-@click.argument("number", type=click.IntRange(1))
+@click.argument("number", type=click.IntRange(1, LARGEST_ID))
 def retry(number: int) -> None:
     """Send mail NUMBER anew, given up or sent."""
     lab = open_lab()

@@ -15,6 +15,9 @@ from lab.flights.report_text import one_line, report_text
 ADDRESS: Final = re.compile(r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$")
 """An address of mail, and nothing that could be taken for two or for a header."""
 
+LONGEST_LINE: Final = 990
+"""Bytes of a line that every mail server takes (RFC 5321: 998); a body with longer ones is encoded."""
+
 FAILURES: Final = "X-Osstest-Failures"
 VERSIONS_THIS: Final = "X-Osstest-Versions-This"
 VERSIONS_THAT: Final = "X-Osstest-Versions-That"
@@ -65,7 +68,9 @@ def new_mail(title: str, body: str, *, sender: str, to: str) -> EmailMessage:
     mail["To"] = to
     mail["Subject"] = _no_code(one_line(title, longest=200))
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(body, cte="7bit" if body.isascii() else "8bit")
+    longest = max((len(line.encode()) for line in body.split("\n")), default=0)
+    plain = "7bit" if body.isascii() else "8bit"
+    mail.set_content(body, cte=plain if longest <= LONGEST_LINE else "quoted-printable")
     return mail
 
 

@@ -170,6 +170,5 @@ def send_bisection_report(session: Session, lab: Lab, number: int) -> None:
         return
     bisection = bisections.load_bisection(session, number)
     told = bisection_mail(bisection, url=lab.mail.url)
-    test = (bisection.job, bisection.testid)
-    for recipient in _recipients(session, lab, bisection.branch, [test], []):
+    for recipient in _recipients(session, lab, bisection.branch, [], []):
         _put(session, lab, f"bisection {number}", told.subject, told.body, recipient)

@@ -57,6 +57,9 @@ def send_mails(lab: Lab) -> int:
         with lab.sessions.begin() as session:
             mails.note_sent(session, mail.id, lab.clock())
         count += 1
+    if count:
+        with lab.sessions.begin() as session:
+            mails.drop_old(session, lab.clock() - mails.KEPT)
     return count
 
 

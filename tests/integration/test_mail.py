@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import json
+import smtplib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from servers import free_port
 
 from lab.context import Lab
 from lab.db import mails
+from lab.flights.report_mail import mail_text, new_mail
 from lab.flights.subscriptions import Subscription, Wanted
 from lab.labfile import MailSettings
 from lab.services.report import report_flight
@@ -154,6 +156,52 @@ def test_a_server_that_does_not_take_it_is_asked_again_and_one_that_never_will_i
 
 
 @ONE
+def test_a_long_line_and_a_rude_farewell_do_no_harm(
+    make_world: Callable[..., World], inbox: tuple[Inbox, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box, port = inbox
+    world = make_world()
+    with_mail(world, port)
+
+    def rude(self: smtplib.SMTP) -> None:
+        raise smtplib.SMTPServerDisconnected("gone without a word")
+
+    monkeypatch.setattr(smtplib.SMTP, "quit", rude)
+    text = mail_text(new_mail("long", "汉" * 2000 + "\nend\n", sender="lab@example.org", to="a@example.org"))
+    assert max(len(line.encode()) for line in text.split("\n")) < 998
+    with world.lab.sessions.begin() as session:
+        mails.put_mail(session, key="k", recipient="a@example.org", subject="long", text=text, now=world.lab.clock())
+    assert send_mails(world.lab) == 1
+    assert send_mails(later(world.lab, 10**6)) == 0  # it was taken: it is not sent again
+    assert box.mails[0][2].get_content().split() == ["汉" * 2000, "end"]
+
+
+@ONE
+def test_a_server_that_refuses_the_lab_is_asked_again_once_that_is_mended(
+    make_world: Callable[..., World], inbox: tuple[Inbox, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, port = inbox
+    world = make_world()
+    (tmp_path / "password").write_bytes(b"\xff\xfe")
+    with_mail(world, port, user="lab", password_file=str(tmp_path / "password"))
+    world.run()
+    assert send_mails(world.lab) == 0
+
+    def refused(self: smtplib.SMTP, *_: str) -> None:
+        raise smtplib.SMTPAuthenticationError(535, b"wrong password")
+
+    (tmp_path / "password").write_text("wrong")
+    monkeypatch.setattr(smtplib.SMTP, "login", refused)
+    assert send_mails(later(world.lab, 100)) == 0
+    with world.lab.reads() as session:
+        (waiting,) = mails.list_mails(session)
+    assert (waiting.state, waiting.tries) == ("waiting", 2)
+    assert "refuses the lab: 535 wrong password" in waiting.error
+    with_mail(world, port)
+    assert send_mails(later(world.lab, 10_000)) == 1
+
+
+@ONE
 def test_two_senders_do_not_send_the_same_mail(make_world: Callable[..., World], inbox: tuple[Inbox, int]) -> None:
     box, port = inbox
     world = make_world()
@@ -264,3 +312,4 @@ def test_the_commands(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("mail", "send")[0] == 2
     assert call("mail", "test", "ann@example.org")[0] == 2
     assert call("mail", "retry", "3")[0] == 2
+    assert call("mail", "retry", "9" * 20)[0] == 2
