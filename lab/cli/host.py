@@ -8,6 +8,7 @@ import click
 from rich.table import Table
 
 from lab.bootstrap import sync_hosts
+from lab.cli.lease import force_option, person_option
 from lab.cli.opening import lab_option, open_lab, settings_with
 from lab.cli.render import ago, json_option, output, print_json
 from lab.cli.terminal import attach
@@ -16,6 +17,7 @@ from lab.db import flights, hosts
 from lab.flights.model import Job
 from lab.flights.views import health_change_view, host_view
 from lab.hosts.examination import Findings, proposal, read
+from lab.services.power_host import held_by
 
 
 @click.group()
@@ -115,14 +117,22 @@ def show(name: str, lab_file: Path | None, *, as_json: bool) -> None:
 @host.command()
 @click.argument("name")
 @click.option("--follow", "-f", is_flag=True, help="Go on as the console goes on.")
-@click.option("--attach", "interactive", is_flag=True, help="Type on the console, too (Ctrl-] ends).")
+@click.option(
+    "--attach", "interactive", is_flag=True, help="Type on it, too: the holder of its lease may (Ctrl-] ends)."
+)
 @click.option("--lines", type=click.IntRange(0), default=50, show_default=True, help="How much of what was recorded.")
+@force_option
+@person_option
 @lab_option
-def console(name: str, lab_file: Path | None, lines: int, *, follow: bool, interactive: bool) -> None:
-    """The serial console of a host, as recorded and live."""
+def console(
+    name: str, lab_file: Path | None, person: str, lines: int, *, follow: bool, interactive: bool, force: bool
+) -> None:
+    """The serial console of a host, as recorded and live. Everyone may read it; its lease's holder may type on it."""
     lab = _open(lab_file)
     with lab.reads() as session:
         hosts.load_host(session, name)
+    if interactive and not force:
+        held_by(lab, name, person)
     access = lab.machines.open(name)
     try:
         attach(access.console, lines=lines, follow=follow, interactive=interactive)

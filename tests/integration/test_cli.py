@@ -379,6 +379,17 @@ def test_a_waiting_job_says_why_and_until_when_and_so_does_the_plan(call: Callab
     assert "expected in ~10 min" in " ".join(call("flight", "show", "latest").stdout.split())
 
 
+def test_whoever_reads_a_console_does_not_type_on_it(call: Callable[..., Result]) -> None:
+    assert call("host", "console", "emu0").exit_code == 0
+    refused(call("host", "console", "emu0", "--attach"), "nobody has leased emu0", "lab host lease emu0")
+    assert call("host", "lease", "emu0", "--for", "1h", "--why", "a hang", "--as", "ann").exit_code == 0
+    refused(call("host", "console", "emu0", "--attach", "--as", "bob"), "held by ann")
+    # its holder, and an operator, come as far as the terminal that is not there
+    refused(call("host", "console", "emu0", "--attach", "--as", "ann"), "needs a terminal")
+    refused(call("host", "console", "emu0", "--attach", "--force", "--as", "bob"), "needs a terminal")
+    assert call("host", "console", "emu0", "--as", "bob").exit_code == 0
+
+
 def test_a_host_is_quarantined_drained_and_returned(call: Callable[..., Result]) -> None:
     assert (
         call("host", "quarantine", "emu0", "--why", "smells of smoke").stdout
