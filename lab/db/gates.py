@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from lab.db.board import LARGEST_ID, load_run
 from lab.db.flights import add_event
-from lab.db.session import matched
+from lab.db.session import matched, upsert
 from lab.db.tables import FlightRevisionRow, GateOverrideRow, GateRunRow, RunvarRow
 from lab.errors import NotFoundError
 from lab.flights.board import GateRun
@@ -20,16 +20,16 @@ from lab.flights.gate import GateStep, Override
 KINDS: Final = ("hold", "waive", "force")
 
 
-def add_run(session: Session, branch: str, *, verdict: Mapping[str, Any], now: datetime) -> int:
-    """Begin a run of a branch's gate; returns its number."""
-    row = GateRunRow(
+def add_run(session: Session, branch: str, *, verdict: Mapping[str, Any], now: datetime) -> int | None:
+    """Begin a run of a branch's gate; returns its number, None when one is under way (somebody may be quicker)."""
+    row = upsert(session, GateRunRow).values(
         branch=branch, started=now, finished=None, state=GateStep.FETCHING.value, old="", new="", flight=None,
         baseline_flight=None, verdict=dict(verdict), decision="", pushed=False, reason="",
     )  # fmt: skip
-    session.add(row)
-    session.flush()
-    _tell(session, row.id, branch, GateStep.FETCHING, now)
-    return row.id
+    number: int | None = session.scalar(row.on_conflict_do_nothing().returning(GateRunRow.id))
+    if number is not None:
+        _tell(session, number, branch, GateStep.FETCHING, now)
+    return number
 
 
 def open_runs(session: Session, branch: str | None = None) -> list[int]:

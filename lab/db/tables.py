@@ -475,6 +475,13 @@ class GateRunRow(Base):
     __table_args__ = (
         Index("ix_gate_runs_branch", "branch", "id", "decision", "pushed"),
         Index("ix_gate_runs_flight", "flight"),
+        Index(
+            "uq_gate_runs_open",
+            "branch",
+            unique=True,
+            sqlite_where=sql("finished IS NULL"),
+            postgresql_where=sql("finished IS NULL"),
+        ),
         {"sqlite_autoincrement": True},
     )
 

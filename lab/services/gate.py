@@ -62,11 +62,11 @@ def begin_gate(session: Session, lab: Lab, branch: str, *, actor: str, only_base
     The leader does the rest (`services/gate_step.py`).
     """
     branch_of(lab, branch)
-    if under_way := gates.open_runs(session, branch):
-        return under_way[0]
     number = gates.add_run(
         session, branch, verdict={"actor": actor, "only_baseline": only_baseline, "retests": []}, now=lab.clock()
     )
+    if number is None:
+        return next(iter(gates.open_runs(session, branch)), gates.newest_run(session, branch) or 0)
     db.after_commit(session, lab.bell.ring)
     return number
 
@@ -86,6 +86,8 @@ def decide_again(session: Session, lab: Lab, branch: str, *, actor: str) -> int:
         session, branch, now=lab.clock(),
         verdict={"actor": actor, "only_baseline": False, "retests": last.verdict.get("retests", []), "again": last.id},
     )  # fmt: skip
+    if number is None:
+        raise ConfigError("a run of the gate has just begun", hint="it decides when its flight has ended")
     run = board.load_run(session, number)
     values = {"old": last.old, "new": last.new, "flight": last.flight, "baseline_flight": last.baseline_flight}
     gates.move_run(session, run, GateStep.RETESTING, now=lab.clock(), values=values)

@@ -142,3 +142,76 @@ def test_the_flights_of_an_older_lab_keep_all_they_have(empty_url: str) -> None:
         assert connection.execute(text("SELECT tenant, note FROM flights")).all() == [("somebody", "n")]
         assert connection.execute(text("SELECT flight, name FROM jobs")).all() == [(7, "j")]
     engine.dispose()
+
+
+OLD, NEW = "a" * 40, "b" * 40
+
+
+def test_the_revisions_that_older_flights_tested_are_known(empty_url: str) -> None:
+    """From their own builds and from those of other flights; what names a branch, or two commits, says nothing."""
+    builds = [
+        (1, "build-amd64", {"revision": OLD}), (1, "build-arm64", {"revision": OLD, "tree": "xen"}),
+        (3, "build-amd64", {"revision": "staging"}),
+        (4, "build-amd64", {"revision": OLD}), (4, "build-other", {"revision": NEW}),
+        (4, "build-4.17", {"revision": OLD, "tree": "linux"}), (5, "build-amd64", {"revision": OLD}),
+        (6, "build-amd64", {"revision": OLD, "synth": "x"}),
+    ]  # fmt: skip
+    tests = [(1, "xenbuildjob", "build-amd64"), (2, "src_xenbuildjob", "1.build-amd64"), (2, "xenbuildjobs", "9.x"),
+             (7, "xenbuildjob", "build-4.17"), (8, "xenbuildjob", "99.build-amd64")]  # fmt: skip
+    engine = make_engine(empty_url)
+    command.upgrade(alembic_config(engine), "0014")
+    with engine.begin() as connection:
+        for number in range(1, 9):
+            connection.execute(
+                text(
+                    "INSERT INTO flights (id, branch, intended, blessing, started, submitter, tenant, note) "
+                    "VALUES (:id, 'b', 'real', 'real', '2026-01-01', 's', 't', '')"
+                ),
+                {"id": number},
+            )
+        jobs = [(flight, name, "build-xen", runvars) for flight, name, runvars in builds]
+        jobs += [(flight, f"test-{name}", "xl", {name: value}) for flight, name, value in tests]
+        jobs += [(8, "test-y", "xl", {"revision": OLD})]  # no build: its runvar is about something else
+        for flight, name, recipe, runvars in jobs:
+            connection.execute(
+                text(
+                    "INSERT INTO jobs (flight, name, position, recipe, status, reason, priority, queued) "
+                    "VALUES (:flight, :name, 0, :recipe, 'pass', '', 0, '2026-01-01')"
+                ),
+                {"flight": flight, "name": name, "recipe": recipe},
+            )
+            for runvar, value in runvars.items():
+                connection.execute(
+                    text("INSERT INTO runvars (flight, job, name, value, synth) VALUES (:f, :j, :n, :v, false)"),
+                    {"f": flight, "j": name, "n": runvar, "v": value},
+                )
+        connection.execute(text(f"INSERT INTO flight_revisions VALUES (5, 'xen', '{NEW}')"))
+        connection.execute(text("UPDATE runvars SET synth = true WHERE flight = 6"))
+    upgrade(empty_url)
+    with engine.begin() as connection:
+        found = connection.execute(text("SELECT flight, tree, revision FROM flight_revisions ORDER BY 1, 2"))
+        assert [tuple(row) for row in found] == [
+            (1, "xen", OLD), (2, "xen", OLD), (4, "linux", OLD), (5, "xen", NEW),
+        ]  # fmt: skip
+    engine.dispose()
+
+
+def test_of_several_open_runs_of_a_gate_the_first_goes_on(empty_url: str) -> None:
+    engine = make_engine(empty_url)
+    command.upgrade(alembic_config(engine), "0015")
+    with engine.begin() as connection:
+        for number, branch in ((1, "a"), (2, "a"), (3, "b")):
+            connection.execute(
+                text(
+                    "INSERT INTO gate_runs (id, branch, started, state, old, new, verdict, decision, pushed, reason) "
+                    "VALUES (:id, :branch, '2026-01-01 00:00:00', 'testing', '', '', '{}', '', false, '')"
+                ),
+                {"id": number, "branch": branch},
+            )
+    upgrade(empty_url)
+    with engine.begin() as connection:
+        rows = connection.execute(text("SELECT id, state, finished IS NULL FROM gate_runs ORDER BY id"))
+        assert [(number, state, bool(is_open)) for number, state, is_open in rows] == [
+            (1, "testing", True), (2, "failed", False), (3, "testing", True),
+        ]  # fmt: skip
+    engine.dispose()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from lab.flights.board import GateRun
 from lab.flights.gate import GateStep
 from lab.flights.status import Blessing
 from lab.services.gate import begin_due_gates, begin_gate, decide_again, explain_gate
-from lab.services.gate_step import step_gates
+from lab.services.gate_step import fail_run, step_gates
 from lab.services.settle import abort_flight
 from lab.vcs import MovedError, Trees
 
@@ -230,6 +232,23 @@ def test_there_is_one_run_at_a_time(world: World) -> None:
     assert world.finish(first).pushed
     with world.lab.sessions.begin() as session, pytest.raises(NotFoundError, match="no branch"):
         begin_gate(session, world.lab, "nonsense", actor="a")
+
+
+def test_of_two_who_begin_a_run_at_the_same_moment_one_does(world: World) -> None:
+    """On PostgreSQL neither sees the other's row when it looks; the database has the last word."""
+    together = Barrier(4)
+
+    def begin(actor: str) -> int:
+        together.wait()
+        with world.lab.sessions.begin() as session:
+            return begin_gate(session, world.lab, NAME, actor=actor)
+
+    for _ in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            (number,) = set(pool.map(begin, "abcd"))
+        with world.lab.reads() as session:
+            assert gates.open_runs(session) == [number]
+        fail_run(world.lab, number, "enough")
 
 
 @ONE
