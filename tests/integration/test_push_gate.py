@@ -304,14 +304,19 @@ def test_a_waiver_expires(world: World) -> None:
     world.run()
     PRODUCT.bad |= set(world.commits[3:])
     world.tip(world.commits[3])
+    held = world.run()
     world.say("waive", job=JOB, testid=TESTID, expires=world.lab.clock() + timedelta(hours=1))
-    assert world.run().pushed
-    world.tip(world.commits[4])
-    world.lab = later(world.lab, 7200)
-    PRODUCT.bad -= {world.commits[3]}
-    world.tip(world.commits[4])
-    with world.lab.reads() as session:
-        assert gates.overrides_in_force(session, NAME, world.lab.clock()) == []
+    now, world.lab = world.lab, later(world.lab, 7200)  # it was in force for an hour
+
+    def decided() -> GateRun:
+        with world.lab.sessions.begin() as session:
+            number = decide_again(session, world.lab, NAME, actor="ann")
+        return world.finish(number, 3)
+
+    assert decided().decision == "hold"
+    world.lab = now
+    opened = decided()
+    assert (opened.pushed, opened.flight) == (True, held.flight)
 
 
 @ONE
