@@ -467,6 +467,12 @@ def _told(path: Path, data: dict[str, object], error: ValidationError) -> Config
     where = _field(data, first["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     match first["type"]:
+        case "union_tag_invalid" | "union_tag_not_found":
+            where += "." + str(first.get("ctx", {}).get("discriminator", "method")).strip("'")
+            tag = first.get("ctx", {}).get("tag")
+            known = str(first.get("ctx", {}).get("expected_tags", "one that this program knows")).replace(", ", " or ")
+            message = "is missing" if tag is None else f"{_short(tag)} is not known"
+            hint = "add it" if tag is None else f"use {known}"
         case "extra_forbidden":
             message, hint = "no such setting", "mind the spelling, or remove the line"
         case "missing":
@@ -488,6 +494,9 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+_KINDS = frozenset({"qemu", "metal"})
+
+
 def _field(data: dict[str, object], location: tuple[int | str, ...]) -> str:
     """The place in the reader's words: `host emu0: driver.memory_mib` rather than host.0.driver.memory_mib."""
     if len(location) >= 2 and location[0] == "host" and isinstance(location[1], int):
@@ -495,6 +504,7 @@ def _field(data: dict[str, object], location: tuple[int | str, ...]) -> str:
         host = hosts[location[1]] if isinstance(hosts, list) else None
         name = host.get("name") if isinstance(host, dict) else None
         who = f"host {name}" if isinstance(name, str) else f"host number {location[1] + 1}"
-        rest = ".".join(str(part) for part in location[2:])
+        # of a driver that may be of several kinds, the kind is told with its field: nobody has written it
+        rest = ".".join(str(part) for part in location[2:] if part not in _KINDS)
         return f"{who}: {rest}" if rest else who
     return ".".join(str(part) for part in location) or "lab file"

@@ -156,7 +156,7 @@ def lab(arch: str = "x86_64") -> LabFile:
 
 
 def test_every_method_of_a_lab_file_has_a_driver() -> None:
-    assert set(DRIVERS) == {"qemu"}
+    assert set(DRIVERS) == {"qemu", "metal"}
 
 
 def test_machines_open_known_hosts_and_refuse_others(tmp_path: Path) -> None:
