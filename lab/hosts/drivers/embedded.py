@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from lab.errors import ConfigError, LabBug
+from lab.errors import LabBug
 from lab.hosts.drivers.attention import Attention
 from lab.hosts.drivers.boot.direct import DirectBoot
 from lab.hosts.drivers.console.recorded import RecordedConsole
-from lab.hosts.drivers.guest.feed import LOGS, GuestFeed
-from lab.hosts.drivers.guest.libvirt import LibvirtToolstack
-from lab.hosts.drivers.guest.libvirtd import Libvirtd
-from lab.hosts.drivers.guest.xl import XlToolstack
+from lab.hosts.drivers.guest.toolstacks import Toolstack, open_toolstack
 from lab.hosts.drivers.machine.checkpoint_store import CheckpointStore
 from lab.hosts.drivers.machine.place import Place
 from lab.hosts.drivers.machine.qemu import ARCHITECTURES, NETWORK, QemuPower
@@ -34,7 +31,7 @@ class EmbeddedHost:
     console: RecordedConsole
     boot: DirectBoot
     shell: SshShell
-    toolstack: XlToolstack | LibvirtToolstack
+    toolstack: Toolstack
     logs: Mapping[str, Path]
     attention: Attention
 
@@ -85,20 +82,6 @@ def open_host(lab: LabFile, name: str, home: Path, toolstack: str = DEFAULT_TOOL
         return console.tail(record.console_offset if record is not None else 0)
 
     shell = SshShell(name, endpoint, alive=power.get, tail=tail, guard=guard, trace=attention.trace)
-    feed = GuestFeed(name, lambda: shell.start("guest-consoles", LOGS), guard)
-
-    def toolstack_called(kind: str) -> XlToolstack | LibvirtToolstack:
-        match kind:
-            case "xl":
-                return XlToolstack(shell, name, feed, guard)
-            case "libvirt":
-                daemon = Libvirtd(
-                    name, shell, place.socket("libvirt"), shell.dial, alive=power.get, guard=guard,
-                    trace=attention.trace,
-                )  # fmt: skip
-                return LibvirtToolstack(shell, name, feed, daemon, guard)
-            case _:
-                raise ConfigError(f"there is no toolstack {kind!r}", hint="xl or libvirt")
 
     return EmbeddedHost(
         name=name,
@@ -107,7 +90,9 @@ def open_host(lab: LabFile, name: str, home: Path, toolstack: str = DEFAULT_TOOL
         console=console,
         boot=DirectBoot(place, power, console, shell, guard),
         shell=shell,
-        toolstack=toolstack_called(toolstack),
+        toolstack=open_toolstack(
+            toolstack, name, shell, place.socket("libvirt"), alive=power.get, guard=guard, trace=attention.trace
+        ),
         logs=MappingProxyType({"qemu": place.qemu_log}),
         attention=attention,
     )

@@ -8,16 +8,13 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from types import MappingProxyType
 
-from lab.errors import ConfigError, LabBug
+from lab.errors import LabBug
 from lab.hosts.drivers.attention import Attention
 from lab.hosts.drivers.boot.network import NetworkBoot
 from lab.hosts.drivers.boot.store import BootStore
 from lab.hosts.drivers.console.keeper import keep_console
 from lab.hosts.drivers.console.recorded import RecordedConsole
-from lab.hosts.drivers.guest.feed import LOGS, GuestFeed
-from lab.hosts.drivers.guest.libvirt import LibvirtToolstack
-from lab.hosts.drivers.guest.libvirtd import Libvirtd
-from lab.hosts.drivers.guest.xl import XlToolstack
+from lab.hosts.drivers.guest.toolstacks import Toolstack, open_toolstack
 from lab.hosts.drivers.machine.place import Place
 from lab.hosts.drivers.power import open_power
 from lab.hosts.drivers.power.chain import PowerChain
@@ -65,7 +62,7 @@ class MetalHost:
     console: RecordedConsole
     boot: NetworkBoot
     shell: SshShell
-    toolstack: XlToolstack | LibvirtToolstack
+    toolstack: Toolstack
     logs: Mapping[str, Path]
     attention: Attention
 
@@ -138,20 +135,6 @@ def open_host(lab: LabFile, name: str, home: Path, toolstack: str = DEFAULT_TOOL
         shell=shell,
         guard=guard,
     )
-    feed = GuestFeed(name, lambda: shell.start("guest-consoles", LOGS), guard)
-
-    def toolstack_called(kind: str) -> XlToolstack | LibvirtToolstack:
-        match kind:
-            case "xl":
-                return XlToolstack(shell, name, feed, guard)
-            case "libvirt":
-                daemon = Libvirtd(
-                    name, shell, place.socket("libvirt"), shell.dial, alive=seen.get, guard=guard,
-                    trace=attention.trace,
-                )  # fmt: skip
-                return LibvirtToolstack(shell, name, feed, daemon, guard)
-            case _:
-                raise ConfigError(f"there is no toolstack {kind!r}", hint="xl or libvirt")
 
     return MetalHost(
         name=name,
@@ -160,7 +143,9 @@ def open_host(lab: LabFile, name: str, home: Path, toolstack: str = DEFAULT_TOOL
         console=console,
         boot=boot,
         shell=shell,
-        toolstack=toolstack_called(toolstack),
+        toolstack=open_toolstack(
+            toolstack, name, shell, place.socket("libvirt"), alive=seen.get, guard=guard, trace=attention.trace
+        ),
         logs=MappingProxyType({"console line": place.folder / "line.log"}),
         attention=attention,
     )
