@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
-from celery.schedules import crontab
 from sqlalchemy.orm import Session
 
 from lab.context import Lab
@@ -24,6 +23,7 @@ from lab.flights.model import JobSpec
 from lab.flights.trial import trial_specs
 from lab.flights.verdict import verdict_of
 from lab.labfile import BranchSettings
+from lab.services.cron import is_due
 from lab.vcs import Trees
 
 LONGEST_OVERRIDE: Final = timedelta(days=366)
@@ -111,20 +111,12 @@ def begin_due_gates(lab: Lab) -> list[int]:
         if not branch.schedule:
             continue
         with lab.sessions.begin() as session:
-            if gates.open_runs(session, name) or not _due(
+            if gates.open_runs(session, name) or not is_due(
                 branch.schedule, gates.last_begun(session, name), lab.clock()
             ):
                 continue
             begun.append(begin_gate(session, lab, name, actor="schedule"))
     return begun
-
-
-def _due(schedule: str, last: datetime | None, now: datetime) -> bool:
-    """Whether a moment of a cron expression (UTC) has come since `last`; what never ran is due at the next one."""
-    cron = crontab.from_string(schedule)
-    cron.nowfun = lambda: now
-    since = last if last is not None else now - timedelta(minutes=1)
-    return bool(cron.remaining_estimate(since) <= timedelta(0))
 
 
 def explain_gate(session: Session, lab: Lab, branch: str) -> tuple[GateRun, Explanation]:

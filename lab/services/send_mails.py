@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from celery.schedules import crontab
 from sqlalchemy.orm import Session
 
 from lab.context import Lab
@@ -16,6 +15,7 @@ from lab.errors import LabError
 from lab.flights.report_mail import mail_text, new_mail
 from lab.flights.subscriptions import Wanted
 from lab.mail import RefusedError, SmtpServer
+from lab.services.cron import is_due
 from lab.services.show_board import show_board
 
 log = logging.getLogger(__name__)
@@ -99,13 +99,7 @@ def write_digests(lab: Lab, *, now_if_due: bool = True) -> int:
 
 
 def _digest_is_due(session: Session, lab: Lab) -> bool:
-    if not lab.mail.digest:
-        return False
-    now = lab.clock()
-    cron = crontab.from_string(lab.mail.digest)
-    cron.nowfun = lambda: now
-    last = mails.last_digest(session) or now - timedelta(minutes=1)
-    return bool(cron.remaining_estimate(last) <= timedelta(0))
+    return bool(lab.mail.digest) and is_due(lab.mail.digest, mails.last_digest(session), lab.clock())
 
 
 def digest_text(session: Session, lab: Lab) -> str:
