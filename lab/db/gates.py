@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
@@ -16,8 +16,6 @@ from lab.db.tables import FlightRevisionRow, GateOverrideRow, GateRunRow, Runvar
 from lab.errors import NotFoundError
 from lab.flights.board import GateRun
 from lab.flights.gate import GateStep, Override
-
-KINDS: Final = ("hold", "waive", "force")
 
 
 def add_run(session: Session, branch: str, *, verdict: Mapping[str, Any], now: datetime) -> int | None:
